@@ -1,0 +1,114 @@
+"""Checkpoints of a run, and weights for sampling; the only importer of orbax.
+
+A workdir holds `config.json` and `checkpoints/STEP/`, written asynchronously and
+committed by a rename, so a killed run leaves the last complete one. Restoring puts each
+leaf straight onto the devices that its sharding names.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from imagen_jax.config import StageConfig
+from imagen_jax.config_file import to_dict
+from imagen_jax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: Path, keep: int = 3):
+        """Opens `workdir/checkpoints`, made if it is missing; `keep` are retained."""
+        self._manager = ocp.CheckpointManager(
+            (Path(workdir) / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, create=True, enable_async_checkpointing=True
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts writing `state`; it is copied off the devices before this returns."""
+        if self._manager.latest_step() != step:
+            self._manager.save(
+                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state))
+            )
+
+    def restore(self, abstract_state: Any) -> Any:
+        """Returns the newest state as `abstract_state` (with shardings) lays it out.
+
+        Raises:
+          UserError: it is of another model.
+        """
+        step = self._manager.latest_step()
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        try:
+            return self._manager.restore(step, args=args)["state"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._manager.directory}/{step} is of another model or optimizer: "
+                f"{_first_line(error)}; use another --workdir, or the config it was "
+                "trained with"
+            ) from error
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then releases the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def restore_ema_params(workdir: Path, name: str, abstract_params: Any) -> Any:
+    """Returns only the averaged parameters of a run's newest checkpoint.
+
+    Args:
+      workdir: of the run.
+      name: which average, e.g. "0.9999".
+      abstract_params: their shapes, with shardings.
+
+    Raises:
+      UserError: there is no checkpoint, or it is of another model.
+    """
+    folder = (Path(workdir) / "checkpoints").absolute()
+    if not folder.is_dir():
+        raise UserError(f"{workdir} has no checkpoints; train it first")
+    # A manager that used Standard args for the item would refuse PyTree args.
+    with ocp.CheckpointManager(folder) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UserError(f"{folder} has no complete checkpoint; train it first")
+        item = {"ema_params": {name: abstract_params}}
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            )
+        )
+        try:
+            return manager.restore(step, args=args)["state"]["ema_params"][name]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder}/{step} is of another model than {workdir}/config.json: "
+                f"{_first_line(error)}"
+            ) from error
+
+
+def write_config(workdir: Path, config: StageConfig) -> None:
+    """Writes the resolved settings to `workdir/config.json` (process 0 only)."""
+    if jax.process_index() == 0:
+        text = json.dumps(to_dict(config), indent=2)
+        (Path(workdir) / "config.json").write_text(text + "\n")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]

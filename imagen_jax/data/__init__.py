@@ -1,0 +1,10 @@
+"""From files on disk to numpy batches; nothing here touches an accelerator.
+
+records          what a source hands out, and how a bad record is reported
+images           bytes <-> uint8 pictures; the box filter shared with the diffusion
+embedding_store  captions' embeddings on disk: the format, its writer and its reader
+pipeline         batch k as a pure function of (seed, k); prefetching
+synthetic        coloured shapes made on the fly, for tests and smoke runs
+sources/         where records come from
+optional         packages that only some users need
+"""

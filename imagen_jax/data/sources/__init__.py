@@ -1,0 +1,6 @@
+"""Sources of records: each implements `imagen_jax.data.records.Source`.
+
+openmoji          the quickstart set: concepts, grounds, captions and rendering
+openmoji_builder  the same set as a TFDS builder (needs tensorflow_datasets)
+tfds              any TFDS data set stored as array_record, read without TensorFlow
+"""

@@ -1,0 +1,1 @@
+"""The job that fills an embedding store (`job`)."""

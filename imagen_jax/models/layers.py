@@ -1,0 +1,94 @@
+"""Small layers that both networks are made of.
+
+Parameters are float32 and are cast to the compute type `dtype` where they are used.
+Statistics of norms are float32 whatever `dtype` is.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagen_jax.models.convolution import convolve
+
+kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Conv(nn.Module):
+    """A square convolution with bias, NHWC, padding "SAME".
+
+    Attributes:
+      features: output channels.
+      kernel_size: side of the kernel.
+      stride: step in both directions.
+      zero_init: start from zero, for the last layer of a residual branch.
+      dtype: compute type.
+    """
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    zero_init: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        """Returns the convolved map; h2 = h / stride."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        init = nn.initializers.zeros_init() if self.zero_init else kernel_init
+        kernel = self.param("kernel", init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        return y + bias.astype(self.dtype)
+
+
+def dense(features: int, name: str, dtype: jnp.dtype, zero_init: bool = False):
+    """Returns an affine layer over the last axis."""
+    init = nn.initializers.zeros_init() if zero_init else kernel_init
+    return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+
+
+def group_norm(groups: int, channels: int, name: str, dtype: jnp.dtype):
+    """Returns GroupNorm; where `groups` does not divide the width, fewer groups."""
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(num_groups=groups, epsilon=1e-5, dtype=dtype, name=name)
+
+
+def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c2"]:
+    """Returns size x size pixels folded into channels (pixel unshuffle)."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // size, size, w // size, size, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(
+        b, h // size, w // size, size * size * c
+    )
+
+
+def depth_to_space(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c2"]:
+    """Returns channels unfolded into size x size pixels; inverts `space_to_depth`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, size, size, c // size**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * size, w * size, c // size**2)
+
+
+def average_pool(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c"]:
+    """Returns the mean of each factor x factor square."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // factor, factor, w // factor, factor, c)
+    return x.mean(axis=(2, 4))
+
+
+def nearest_upsample(
+    x: Float[Array, "b h w c"], factor: int
+) -> Float[Array, "b h2 w2 c"]:
+    """Returns each pixel repeated factor x factor times."""
+    b, h, w, c = x.shape
+    x = jnp.broadcast_to(
+        x[:, :, None, :, None, :], (b, h, factor, w, factor, c)
+    )  # one copy, where two `repeat`s would make two
+    return x.reshape(b, h * factor, w * factor, c)
+
+
+def silu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns x sigmoid(x), called swish in the paper's figures."""
+    return jax.nn.silu(x)

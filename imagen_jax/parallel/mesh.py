@@ -1,0 +1,80 @@
+"""The mesh of devices, with axes `data`, `fsdp` and `tensor`.
+
+The batch is split over `data` and `fsdp` together; parameters are split over `fsdp`
+and, inside attention and residual blocks, over `tensor`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh
+
+from imagen_jax.config import MeshConfig
+from imagen_jax.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+
+def make_mesh(
+    config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Returns the mesh that the config asks for.
+
+    Args:
+      config: devices per axis; at most one axis is -1 = all that are left.
+      devices: the devices to use; None means all.
+
+    Raises:
+      UserError: the product of the axes is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    shape = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
+        shape[shape.index(-1)] = len(devices) // known
+    if math.prod(shape) != len(devices) or min(shape) < 1:
+        raise UserError(
+            f"mesh data x fsdp x tensor = {config.data} x {config.fsdp} x "
+            f"{config.tensor} does not make {len(devices)} devices; "
+            "set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is left"
+        )
+    grid = mesh_utils.create_device_mesh(
+        shape, devices=devices, allow_split_physical_axes=True
+    )
+    # Explicit axes, the default of jax.make_mesh, break Linen layers under FSDP.
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def num_batch_shards(mesh: Mesh) -> int:
+    """Returns how many parts the batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def data_shard(mesh: Mesh) -> tuple[int, int]:
+    """Returns (index, count): which part of every batch this host must read.
+
+    It follows from mesh coordinates, not from the process index: hosts whose devices
+    differ only along `tensor` read the same rows.
+
+    Raises:
+      UserError: this host's devices hold rows that are not one contiguous part.
+    """
+    rows = mesh.devices.reshape(num_batch_shards(mesh), -1)
+    mine = [
+        index
+        for index, row in enumerate(rows)
+        if any(device.process_index == jax.process_index() for device in row)
+    ]
+    count, remainder = divmod(len(rows), len(mine))
+    start = mine[0]
+    contiguous = mine == list(range(start, start + len(mine)))
+    if remainder or not contiguous or start % len(mine):
+        raise UserError(
+            f"host {jax.process_index()} holds batch parts {mine} of {len(rows)}; "
+            "choose mesh.data and mesh.fsdp so that each host holds one even part"
+        )
+    return int(np.int64(start // len(mine))), count

@@ -1,0 +1,77 @@
+"""Preview grids while a stage trains: held-out prompts, sampled with the EMA weights.
+
+A base stage draws the captions of the preview source; a super-resolution stage enlarges
+that source's true low-res pictures, so a preview shows this stage alone. Seeds are
+fixed: the same prompt under the same noise, step after step. Where the captions are of
+the OpenMoji set, the grid is scored as well.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imagen_jax.data.embedding_store import EmbeddingStore
+from imagen_jax.data.images import box_downsample, decode, resize_and_crop
+from imagen_jax.data.records import Source
+from imagen_jax.diffusion.augmentation import to_uint8, to_unit
+from imagen_jax.evaluation.emoji_score import EmojiScorer, score_prompts
+from imagen_jax.evaluation.grid import write_grid
+from imagen_jax.interfaces import TextEmbeddings
+from imagen_jax.sampling.sampler import Sampler, sampling_params
+from imagen_jax.stage import Params, Stage
+
+COLUMNS = 8
+
+
+def make_preview(
+    stage: Stage, store: EmbeddingStore, source: Source, workdir: Path
+) -> Callable[[int, Params], dict[str, float]]:
+    """Returns (step, parameters) -> metrics, which writes `workdir/previews/*.png`.
+
+    Args:
+      stage: the stage that is trained.
+      store: embeddings of the source's captions.
+      source: what to show; `config.preview.count` records, evenly spaced.
+      workdir: of the run.
+    """
+    config = stage.config
+    rows = np.linspace(0, len(source) - 1, config.preview.count).astype(int)
+    records = [source[int(row)] for row in rows]
+    prompts = [record.caption for record in records]
+    text = TextEmbeddings(*map(jnp.asarray, store.lookup(prompts)))
+    low_res = None
+    if config.is_super_resolution:
+        factor = config.resolution // config.low_res_resolution
+        pictures = [
+            resize_and_crop(decode(record.image), config.resolution)
+            for record in records
+        ]
+        small = [box_downsample(picture, factor) for picture in pictures]
+        low_res = to_unit(jnp.asarray(np.stack(small)))
+    steps = config.preview.num_steps or config.sampler.num_steps
+    settings = dataclasses.replace(config.sampler, num_steps=steps)
+    sampler = Sampler(stage, settings)
+    seeds = np.arange(len(prompts))
+
+    def preview(step: int, params: Params) -> dict[str, float]:
+        pictures = sampler(params, text, sampling_params(settings, seeds), low_res)
+        pictures = np.asarray(jax.device_get(to_uint8(pictures)))
+        if jax.process_index() == 0:
+            path = workdir / "previews" / f"step_{step:08d}.png"
+            title = f"{config.name}, step {step}"
+            write_grid(path, list(pictures), prompts, COLUMNS, title=title)
+        if not config.preview.openmoji_set:
+            return {}
+        ground, concept = score_prompts(
+            EmojiScorer(config.preview.openmoji_set), pictures, prompts
+        )
+        return {
+            "preview/ground_accuracy": float(ground.mean()),
+            "preview/object_accuracy": float(concept.mean()),
+        }
+
+    return preview

@@ -1,0 +1,1 @@
+"""Sampling: one compiled function per stage, and the cascade that chains them."""

@@ -1,0 +1,86 @@
+"""The cascade: each stage conditioned on the text and on the stage before it.
+
+Paper, section 2.4: text -> 64 pixels -> 256 -> 1024. A stage's pictures go to the next
+as floats in [-1, 1]; bytes are made only at the edge.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from imagen_jax.config import SamplerConfig
+from imagen_jax.diffusion.augmentation import to_uint8
+from imagen_jax.errors import UserError
+from imagen_jax.interfaces import TextEmbeddings
+from imagen_jax.sampling.sampler import Sampler, sampling_params
+from imagen_jax.stage import Params, Stage
+
+
+class CascadeStage(NamedTuple):
+    """A stage's compiled sampler and the parameters it runs with."""
+
+    sampler: Sampler
+    params: Params
+
+
+def check_cascade(stages: Sequence[Stage]) -> None:
+    """Raises a UserError where a stage does not take what the one before it makes."""
+    if stages[0].config.is_super_resolution:
+        raise UserError(
+            f"the first stage, {stages[0].config.name}, needs a low-res picture; give "
+            "the workdirs from the base up, e.g. --workdirs=BASE,SR256"
+        )
+    for before, after in zip(stages, stages[1:], strict=False):
+        if after.low_res_resolution != before.config.resolution:
+            raise UserError(
+                f"stage {after.config.name} takes {after.low_res_resolution}-pixel "
+                f"pictures, and {before.config.name} makes {before.config.resolution}; "
+                "give the workdirs from the base up, e.g. --workdirs=BASE,SR256"
+            )
+        if after.config.text != before.config.text:
+            raise UserError(
+                f"stages {before.config.name} and {after.config.name} were trained "
+                f"with different text settings: {before.config.text} and "
+                f"{after.config.text}"
+            )
+
+
+def sample_cascade(
+    stages: Sequence[CascadeStage],
+    text: TextEmbeddings,
+    seeds: np.ndarray,
+    *,
+    batch_size: int,
+    settings: Sequence[SamplerConfig] | None = None,
+    progress=lambda stage, done: None,
+) -> list[np.ndarray]:
+    """Returns the pictures of every stage, uint8 `[b h w 3]` each.
+
+    Args:
+      stages: from the base up.
+      text: one embedded prompt per picture, numpy.
+      seeds: one per picture.
+      batch_size: pictures per call; a last, smaller part is padded and cropped.
+      settings: traced values per stage; None = each sampler's own.
+      progress: called with (stage's name, pictures done) after each call.
+    """
+    settings = settings or [stage.sampler.config for stage in stages]
+    results: list[np.ndarray] = []
+    floats: np.ndarray | None = None
+    for (sampler, params), values in zip(stages, settings, strict=True):
+        parts = []
+        for start in range(0, len(seeds), batch_size):
+            rows = np.arange(start, start + batch_size) % len(seeds)  # pads by wrapping
+            part = sampler(
+                params,
+                jax.tree.map(lambda x, rows=rows: x[rows], text),
+                sampling_params(values, seeds[rows]),
+                None if floats is None else floats[rows],
+            )
+            parts.append(np.asarray(part))
+            progress(sampler.stage.config.name, min(start + batch_size, len(seeds)))
+        floats = np.concatenate(parts)[: len(seeds)]
+        results.append(np.asarray(to_uint8(floats)))
+    return results

@@ -1,0 +1,44 @@
+"""Metrics as JSON lines, with TensorBoard files beside them; process 0 writes."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+
+
+class MetricsWriter:
+    """Appends to `workdir/metrics.jsonl` and to TensorBoard files in `workdir/logs`.
+
+    On resume, lines of steps that will be taken again are dropped first.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        """Opens the files; on other processes than 0 nothing is ever written."""
+        self._file = None
+        if jax.process_index() != 0:
+            return
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= start_step]
+            path.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(workdir / "logs"), purge_step=start_step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one line: {"step": step, name: value, ...}; NaN becomes null."""
+        if self._file is None:
+            return
+        line = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, **line}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both files."""
+        if self._file is not None:
+            self._file.close()
+            self._board.close()

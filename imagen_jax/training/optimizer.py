@@ -1,0 +1,99 @@
+"""The optimizers of the paper's appendix F: Adafactor for the base, Adam for SR.
+
+Both warm up linearly to a peak of 1e-4 over 10,000 steps. The paper's listing then
+decays by a cosine whose final value is misprinted (trap T2); "constant" or a cosine to
+zero are the choices here.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from imagen_jax.config import OptimizerConfig
+from imagen_jax.stage import Params
+
+
+def learning_rate(
+    config: OptimizerConfig, num_steps: int, count: Int[Array, "*l"]
+) -> Float[Array, "*l"]:
+    """Returns the learning rate of update `count` = 0, 1, ...
+
+    Args:
+      config: peak, warm-up and decay.
+      num_steps: length of the run, where a cosine reaches 0.
+      count: updates applied before this one.
+    """
+    n = count.astype(jnp.float32)
+    warmup = jnp.minimum((n + 1.0) / max(config.warmup_steps, 1), 1.0)
+    if config.decay == "cosine":
+        length = max(num_steps - config.warmup_steps, 1)
+        progress = jnp.clip((n - config.warmup_steps) / length, 0.0, 1.0)
+        warmup *= 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    return config.learning_rate * warmup
+
+
+def make_optimizer(
+    config: OptimizerConfig, num_steps: int
+) -> optax.GradientTransformation:
+    """Returns the optimizer of a stage.
+
+    Args:
+      config: kind and hyperparameters.
+      num_steps: length of the run.
+    """
+
+    def schedule(count):
+        return learning_rate(config, num_steps, jnp.asarray(count))
+
+    decay = config.weight_decay
+    match config.kind:
+        case "adam":
+            rule = optax.adamw(
+                schedule, config.b1, config.b2, config.eps, weight_decay=decay
+            )
+        case "adafactor":
+            rule = per_layer(
+                optax.adafactor(schedule, weight_decay_rate=decay or None)
+            )
+    if config.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    return rule
+
+
+def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Returns `rule` applied to each layer of stacked parameters by itself.
+
+    Adafactor clips by the RMS of a leaf and scales by the RMS of its parameter. Layers
+    scanned together share a leaf; mapped over the layer axis each of them gets exactly
+    the update it would get alone.
+    """
+    stacked = optax.GradientTransformation(
+        lambda params: jax.vmap(rule.init)(params),
+        lambda updates, state, params=None: jax.vmap(rule.update)(
+            updates, state, params
+        ),
+    )
+
+    def label(path, leaf) -> str:
+        names = [getattr(entry, "key", None) for entry in path]
+        # One group per length: a vmap needs one size of the mapped axis.
+        return f"stacked_{leaf.shape[0]}" if "layers" in names else "single"
+
+    def labels(params: Params):
+        return jax.tree_util.tree_map_with_path(label, params)
+
+    class _Rules(dict):
+        def __missing__(self, key: str) -> optax.GradientTransformation:
+            return stacked if key.startswith("stacked_") else rule
+
+    def partition(params: Params) -> optax.GradientTransformation:
+        names = sorted(set(jax.tree.leaves(labels(params))))
+        return optax.partition({name: _Rules()[name] for name in names}, labels)
+
+    return optax.GradientTransformation(
+        lambda params: partition(params).init(params),
+        lambda updates, state, params=None: partition(updates).update(
+            updates, state, params
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Tests of imagen_jax.evaluation and of the command imagen_jax.evaluate."""
