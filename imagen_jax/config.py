@@ -2,8 +2,8 @@
 
 One `StageConfig` describes one stage of the cascade, hence one run. It is built of
 frozen, hashable dataclasses, so it can be a static argument of a jitted function, and
-library code never sees an `ml_collections.ConfigDict`. Defaults are the paper's where it
-gives a value. What cannot work together is refused here, once, naming the keys.
+library code never sees an `ml_collections.ConfigDict`. Defaults are the paper's where
+it gives a value. What cannot work together is refused here, once, naming the keys.
 
 `imagen_jax.config_file` reads these settings from files and command lines.
 """
@@ -211,7 +211,7 @@ class DataConfig:
     """Where pictures and embeddings come from.
 
     Attributes:
-      source: "tfds:FOLDER:SPLIT" or "synthetic:COUNT".
+      source: as `imagen_jax.data.sources.opening.open_source` reads it.
       store: folder of the embedding store made by `python -m imagen_jax.embed`.
       cache: keep decoded pictures in memory (small sets).
       num_threads: threads that decode ahead of the step.
@@ -332,6 +332,26 @@ class SamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PreviewConfig:
+    """Grids of held-out prompts while training (`train.preview_every`).
+
+    Attributes:
+      source: as `data.source`; its captions must be in the embedding store.
+      count: pictures in a grid.
+      num_steps: sampler steps; 0 means the sampler's own.
+      openmoji_set: the set to score the grid by ("default", ...); "" = no score.
+    """
+
+    source: str = ""
+    count: int = 16
+    num_steps: int = 0
+    openmoji_set: str = ""
+
+    def __post_init__(self):
+        _check_positive(self, ("count",))
+
+
+@dataclasses.dataclass(frozen=True)
 class StageConfig:
     """One stage of the cascade = one run.
 
@@ -356,6 +376,7 @@ class StageConfig:
     train: TrainConfig = TrainConfig()
     mesh: MeshConfig = MeshConfig()
     sampler: SamplerConfig = SamplerConfig()
+    preview: PreviewConfig = PreviewConfig()
 
     def __post_init__(self):
         _check_positive(self, ("resolution",))

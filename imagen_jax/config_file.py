@@ -69,7 +69,8 @@ def _run_config_file(path: str) -> dict[str, Any]:
     if not Path(file).is_file():
         raise UserError(f"--config={path}: no such file; see the folder configs/")
     spec = importlib.util.spec_from_file_location("imagen_jax_config_file", file)
-    assert spec is not None and spec.loader is not None  # it is an existing file
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -4,41 +4,22 @@
     python -m imagen_jax.embed --captions=FILE.txt --store=DIR
 
 Further flags: --encoder=minilm, --max_length=32. FILE.txt has one caption a line, in
-UTF-8; splits are TFDS's, e.g. train,held_out or train[:10%], and their captions are
-united. A store that has all captions already is kept, so running it twice is harmless.
+UTF-8. Splits are TFDS's, e.g. train,held_out or train[:10%], and their captions are
+united; --source also takes whatever the config key data.source does. A store that has
+all captions already is kept, so running it twice is harmless.
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator
 
+from imagen_jax.data.sources.opening import open_source, parse_tfds
 from imagen_jax.data.sources.tfds import TfdsSource
 from imagen_jax.embedding.job import fill_store, read_captions
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.text.encoder import NAMES, load_encoder
 from imagen_jax.weights.safetensors import read_safetensors
-
-# A name or folder may hold colons ("gs://...", "openmoji/default:1.0.0"): only a last
-# part that looks like splits, with colons inside [...] at most, is taken as such.
-_SOURCE = re.compile(r"tfds:(.+?)(?::([A-Za-z_](?:[^/:\[]|\[[^\]/]*\])*))?")
-
-
-def parse_source(text: str) -> tuple[str, list[str]]:
-    """Returns (folder or name, splits) of "tfds:DIR_OR_NAME[:SPLIT,...]".
-
-    Without splits the list is ["train"].
-
-    Raises:
-      UserError: for any other form.
-    """
-    match = _SOURCE.fullmatch(text)
-    if match is None:
-        raise UserError(
-            f"--source is {text!r}; give tfds:DIR_OR_NAME or tfds:DIR_OR_NAME:SPLIT,..."
-        )
-    return match[1], (match[2] or "train").split(",")
 
 
 def read_lines(path: str) -> Iterator[str]:
@@ -59,8 +40,11 @@ def read_lines(path: str) -> Iterator[str]:
         ) from error
 
 
-def _tfds_captions(text: str) -> Iterator[str]:
-    name, splits = parse_source(text)
+def _source_captions(text: str) -> Iterator[str]:
+    if not text.startswith("tfds:"):
+        yield from read_captions(open_source(text))
+        return
+    name, splits = parse_tfds(text)
     for split in splits:
         yield from read_captions(TfdsSource(name, split))
 
@@ -71,7 +55,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         description="Embeds captions with a frozen text encoder into a store.",
     )
     captions = parser.add_mutually_exclusive_group(required=True)
-    captions.add_argument("--source", help="tfds:DIR_OR_NAME[:SPLIT,...]")
+    captions.add_argument(
+        "--source",
+        help="as config key data.source, or several splits: tfds:DIR_OR_NAME:SPLIT,...",
+    )
     captions.add_argument("--captions", help="text file, one caption a line")
     parser.add_argument("--store", required=True, help="folder of the store")
     parser.add_argument("--encoder", default="minilm", help=", ".join(NAMES))
@@ -88,7 +75,7 @@ def main() -> None:
     if flags.captions is not None:
         captions = list(read_lines(flags.captions))
     else:
-        captions = list(_tfds_captions(flags.source))
+        captions = list(_source_captions(flags.source))
     encoder = load_encoder(flags.encoder, flags.max_length, read_safetensors)
     outcome = fill_store(encoder, captions, flags.store)
     if outcome.kept:

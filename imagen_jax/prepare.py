@@ -13,9 +13,9 @@ import os
 import sys
 import time
 
-from imagen_jax.data.optional import import_optional
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.optional import import_optional
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

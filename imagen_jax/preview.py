@@ -2,8 +2,8 @@
 
 A base stage draws the captions of the preview source; a super-resolution stage enlarges
 that source's true low-res pictures, so a preview shows this stage alone. Seeds are
-fixed: the same prompt under the same noise, step after step. Where the captions are of
-the OpenMoji set, the grid is scored as well.
+fixed: the same prompt under the same noise, step after step. Captions of an OpenMoji
+set can be scored as well (`config.preview.openmoji_set`).
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ import numpy as np
 from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.data.images import box_downsample, decode, resize_and_crop
 from imagen_jax.data.records import Source
+from imagen_jax.data.sources import openmoji
 from imagen_jax.diffusion.augmentation import to_uint8, to_unit
-from imagen_jax.evaluation.emoji_score import EmojiScorer, score_prompts
+from imagen_jax.evaluation.emoji_score import EmojiScorer
 from imagen_jax.evaluation.grid import write_grid
+from imagen_jax.evaluation.prompt_score import score_pictures
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import Params, Stage
@@ -56,6 +58,10 @@ def make_preview(
     settings = dataclasses.replace(config.sampler, num_steps=steps)
     sampler = Sampler(stage, settings)
     seeds = np.arange(len(prompts))
+    if config.preview.openmoji_set:
+        scorer = EmojiScorer(config.preview.openmoji_set)
+        listed = openmoji.pairs(config.preview.openmoji_set)
+        pairs = {pair.caption: pair for pair in listed}
 
     def preview(step: int, params: Params) -> dict[str, float]:
         pictures = sampler(params, text, sampling_params(settings, seeds), low_res)
@@ -66,12 +72,10 @@ def make_preview(
             write_grid(path, list(pictures), prompts, COLUMNS, title=title)
         if not config.preview.openmoji_set:
             return {}
-        ground, concept = score_prompts(
-            EmojiScorer(config.preview.openmoji_set), pictures, prompts
-        )
+        score = score_pictures(scorer, pictures, [pairs[prompt] for prompt in prompts])
         return {
-            "preview/ground_accuracy": float(ground.mean()),
-            "preview/object_accuracy": float(concept.mean()),
+            "preview/ground_accuracy": float(score.ground_right.mean()),
+            "preview/object_accuracy": float(score.object_right.mean()),
         }
 
     return preview

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +17,7 @@ from imagen_jax.config import StageConfig
 from imagen_jax.diffusion.augmentation import augment, upsample
 from imagen_jax.diffusion.schedule import NoiseSchedule, make_schedule
 from imagen_jax.interfaces import Conditioning, Denoiser, TextEmbeddings
-from imagen_jax.models.network import build_network
+from imagen_jax.models.network import Network, build_network
 
 Params = Any  # a nested dict of float32 arrays, as the network's names lay it out
 
@@ -36,7 +35,7 @@ class Stage:
     """
 
     config: StageConfig
-    network: nn.Module
+    network: Network
     schedule: NoiseSchedule
     aug_schedule: NoiseSchedule
     unroll: bool

@@ -1,6 +1,6 @@
-"""`python -m imagen_jax.train`: trains one stage from a config file.
+r"""`python -m imagen_jax.train`: trains one stage from a config file.
 
-    python -m imagen_jax.train --config=configs/quickstart_base.py --workdir=runs/base \\
+    python -m imagen_jax.train --config=configs/quickstart_base.py --workdir=DIR \
         --config.train.num_steps=2000
 
 Flags and wiring only; the loop is `imagen_jax.training.loop`.
@@ -16,7 +16,7 @@ from imagen_jax.config import StageConfig
 from imagen_jax.config_file import load_config
 from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.data.pipeline import BatchMaker, iterate
-from imagen_jax.data.sources.open import open_source
+from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.parallel.mesh import data_shard, make_mesh
 from imagen_jax.parallel.sharding import constrain_batch
@@ -64,13 +64,16 @@ def main() -> None:
         cache=config.data.cache,
         max_bad_share=config.data.max_bad_share,
     )
-    preview = make_preview(stage, store, flags.workdir)
+    preview = None
+    if config.train.preview_every:
+        source = open_source(config.preview.source)
+        preview = make_preview(stage, store, source, flags.workdir)
     train(
         stage,
         mesh,
         lambda start, stop: iterate(maker, start, stop, config.data.num_threads),
         flags.workdir,
-        preview_fn=preview if config.train.preview_every else None,
+        preview_fn=preview,
     )
 
 

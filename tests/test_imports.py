@@ -18,13 +18,14 @@ PACKAGE = "imagen_jax"
 
 LEVELS = (
     # The modules of level 0 are small and may import one another.
-    "config config_file errors interfaces version",
+    "config config_file errors interfaces optional version",
     "data diffusion models parallel text weights",
-    "bundle checkpoint stage",
+    "checkpoint stage",
+    "bundle",
     "sampling",
     "app embedding evaluation planning training",
     "preview",  # wires sampling and evaluation for the training loop
-    "doctor embed evaluate plan prepare quickstart raters sample train",
+    "doctor embed evaluate plan prepare raters sample train upscale",
 )
 LEVEL_OF_ROOM = {room: i for i, rooms in enumerate(LEVELS) for room in rooms.split()}
 COMMANDS = len(LEVELS) - 1
@@ -142,12 +143,20 @@ def test_configs_import_only_ml_collections():
         ("data/x.py", "from ..stage import Stage", "level 1 imports level 2"),
         ("data/sources/x.py", "from ... import text", "level 1 imports level 1"),
         ("data/__init__.py", "from ..text import t5", "level 1 imports level 1"),
-        ("data/x.py", "def f():\n  import imagen_jax.train", "imports level 5"),
+        (
+            "data/x.py",
+            "def f():\n  import imagen_jax.train",
+            f"imports level {COMMANDS}",
+        ),
         ("stage.py", "from .checkpoint import save", "level 2 imports level 2"),
         ("config.py", "from imagen_jax.data import images", "level 0 imports level 1"),
         ("__init__.py", "from imagen_jax.config import x", ""),
         ("__init__.py", "from . import training", "level 0 imports level 4"),
-        ("training/x.py", "import imagen_jax.embedding.__main__", "imports level 5"),
+        (
+            "training/x.py",
+            "import imagen_jax.embedding.__main__",
+            f"imports level {COMMANDS}",
+        ),
         ("train.py", "from imagen_jax.sample import main", "level 5 imports level 5"),
         ("utils.py", "", "in no level"),
         ("train.py", "from imagen_jax.utils import x", "utils is in no level"),

@@ -32,8 +32,8 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import BFloat16, Bool
 
-from imagen_jax.data.optional import import_optional
 from imagen_jax.errors import UserError
+from imagen_jax.optional import import_optional
 
 VERSION = 1
 _MANIFEST = "manifest.json"

@@ -23,10 +23,10 @@ import numpy as np
 from jaxtyping import BFloat16, Bool, Int64, UInt8
 
 from imagen_jax.data import images
-from imagen_jax.data.optional import import_optional
 from imagen_jax.data.records import BadRecordError, Source
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import Batch, TextEmbeddings
+from imagen_jax.optional import import_optional
 
 _log = logging.getLogger(__name__)
 
@@ -147,10 +147,9 @@ class BatchMaker:
         examples = [self._example(int(row)) for row in rows[self._slice]]
         self._check_bad_share()
         embed, mask = self._lookup([example.caption for example in examples])
-        return Batch(
-            image=np.stack([example.image for example in examples]),
-            text=TextEmbeddings(embed=embed, mask=mask),
-        )
+        pictures = np.stack([example.image for example in examples])
+        # The containers' fields are jax arrays; these become so on the mesh.
+        return Batch(pictures, TextEmbeddings(embed, mask))  # pyright: ignore[reportArgumentType]
 
     def _example(self, row: int) -> _Example:
         """Returns record `row`, or the nearest good one after it in storage order."""

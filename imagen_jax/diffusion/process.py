@@ -48,7 +48,9 @@ def diffuse(
     return alpha * x0 + sigma * eps
 
 
-def posterior_share(logsnr_t: PerPicture, logsnr_s: PerPicture) -> PerPicture:
+def posterior_share(
+    logsnr_t: Float[Array, "*shape"], logsnr_s: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """Returns 1 - r = 1 - exp(logsnr_t - logsnr_s), in [0, 1], without cancellation.
 
     It is the weight of x0 in the posterior's mean, and the share of each variance that

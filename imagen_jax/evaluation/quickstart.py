@@ -84,6 +84,8 @@ def make_report(
             f"none of the {len(listed)} pictures in {samples_dir} is of a held-out "
             "pair; sample the held-out prompts"
         )
+    probe = inputs.read_sr_probe(run_dir) if run_dir else None
+    metrics = inputs.read_metrics(run_dir) if run_dir else None
     scorer = EmojiScorer(set_name)
     base, final = (
         score_samples(scorer, [s for s in held_out if s.stage == stage])
@@ -97,9 +99,8 @@ def make_report(
         "intervals": {},
     }
     _add_shares(report, base, final, score_controls(scorer, pairs))
-    _add_super_resolution(report, run_dir and inputs.read_sr_probe(run_dir))
+    _add_super_resolution(report, probe)
     report["per_concept"] = summarise_concepts(scorer.concepts, base, final)
-    metrics = inputs.read_metrics(run_dir) if run_dir else None
     report["training_curve"] = metrics and training_curve(metrics[0], NUM_POINTS)
     report["targets"] = check_targets(report)
     notes = [describe(report, reference), *_notes(report, run_dir, len(pairs))]

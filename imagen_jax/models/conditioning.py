@@ -94,9 +94,9 @@ class Conditioner(nn.Module):
         # Stored embeddings are bfloat16; they are normalised in `dtype`.
         text = cond.text_embed.astype(self.dtype)
         if self.text_proj_width:
-            text = nn.LayerNorm(
-                epsilon=1e-5, dtype=self.dtype, name="text_proj_norm"
-            )(text)
+            text = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="text_proj_norm")(
+                text
+            )
             text = dense(self.text_proj_width, "text_proj", self.dtype)(text)
         if self.text_pooling != "none":
             embedding += TextPooling(

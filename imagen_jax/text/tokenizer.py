@@ -73,7 +73,7 @@ class JsonTokenizer:
             mask[row, : len(encoding.ids)] = True
             if encoding.overflowing:
                 self._count_truncated(captions[row])
-        return TextTokens(ids, mask)
+        return TextTokens(ids, mask)  # pyright: ignore[reportArgumentType]
 
     def _count_truncated(self, caption: str) -> None:
         if not self.num_truncated:

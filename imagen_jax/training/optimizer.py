@@ -53,9 +53,7 @@ def make_optimizer(
                 schedule, config.b1, config.b2, config.eps, weight_decay=decay
             )
         case "adafactor":
-            rule = per_layer(
-                optax.adafactor(schedule, weight_decay_rate=decay or None)
-            )
+            rule = per_layer(optax.adafactor(schedule, weight_decay_rate=decay or None))
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
     return rule

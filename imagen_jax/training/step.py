@@ -161,8 +161,8 @@ def accumulate_gradients(
 ) -> tuple[Float[Array, ""], Float[Array, ""], Params]:
     """Returns mean loss, mean square error and the loss's gradient over the batch.
 
-    The batch is taken in `train.microbatches` parts; sums are float32. Parts are strided
-    (part i holds examples i, i + m, ...), so each device keeps its own examples.
+    The batch is taken in `train.microbatches` parts; sums are float32. Parts are
+    strided (part i holds examples i, i + m, ...), so each device keeps its own examples.
     """
     parts = stage.config.train.microbatches
 

@@ -63,8 +63,8 @@ def test_uniform_times_are_uniform():
     assert np.abs(times - np.linspace(0, 1, 2000)).max() < 1.95 / np.sqrt(2000)
 
 
-@settings(max_examples=20, deadline=None)
-@given(count=st.integers(1, 64), seed=st.integers(0, 1000))
+@pytest.mark.parametrize("count", [1, 7, 64])
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_low_discrepancy_times_put_one_in_each_interval(count, seed):
     times = np.sort(
         sample_times(jax.random.split(jax.random.key(seed), count), "low_discrepancy")

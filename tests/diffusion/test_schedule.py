@@ -83,7 +83,7 @@ def test_log_snr_falls_strictly(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @settings(max_examples=25, deadline=None)
-@given(t=st.floats(0.001, 0.999, width=32))
+@given(t=st.floats(2**-10, 1 - 2**-10, width=32))
 def test_t_inverts_log_snr(name, t):
     schedule = SCHEDULES[name]
     assert float(schedule.t(schedule.logsnr(jnp.float32(t)))) == pytest.approx(

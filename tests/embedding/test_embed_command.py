@@ -5,6 +5,8 @@ import pytest
 from imagen_jax import embed
 from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.data.records import Record
+from imagen_jax.data.sources.opening import parse_tfds
+from imagen_jax.data.synthetic import SyntheticSource
 from imagen_jax.errors import run_command
 from imagen_jax.text import encoder, minilm
 from tests.text.tiny_bert import write_folder
@@ -62,6 +64,14 @@ def test_unites_the_splits_of_a_data_set(run, tmp_path, monkeypatch):
     EmbeddingStore(store).lookup(["a fox", "a cat", "red"])
 
 
+def test_takes_any_source_of_a_config(run, tmp_path):
+    store = tmp_path / "store"
+    run("--source=synthetic:8:16", f"--store={store}", "--max_length=16")
+    captions = {record.caption for record in SyntheticSource(8, 16, seed=0)}
+    assert EmbeddingStore(store).manifest.num_captions == len(captions)
+    EmbeddingStore(store).lookup(sorted(captions))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -74,7 +84,7 @@ def test_unites_the_splits_of_a_data_set(run, tmp_path, monkeypatch):
     ],
 )
 def test_parses_a_source(text, expected):
-    assert embed.parse_source(text) == expected
+    assert parse_tfds(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,7 @@ def test_parses_a_source(text, expected):
     [
         (
             ["--source=webdataset:x"],
-            "--source is 'webdataset:x'; give tfds:DIR_OR_NAME",
+            "'webdataset:x'; give tfds:DIR_OR_NAME",
         ),
         (["--captions=nowhere.txt"], "--captions=nowhere.txt cannot be read"),
         (["--captions={latin}"], "is not UTF-8"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imagen_jax.data.sources import openmoji
+from imagen_jax.evaluation import prompt_score
 from imagen_jax.evaluation.prompt_score import Score, shuffled_accuracies
 from imagen_jax.evaluation.quickstart import (
     TARGETS,
@@ -15,7 +16,8 @@ from imagen_jax.evaluation.quickstart import (
     training_curve,
 )
 from imagen_jax.evaluation.reference import make_reference
-from tests.evaluation.conftest import write_manifest, write_sample
+
+from .conftest import write_manifest, write_sample
 
 KEYS = {
     "minutes",
@@ -36,6 +38,14 @@ KEYS = {
     "verdict",
     "targets",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_controls():
+    """One control picture a pair; the command's test scores all 15."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompt_score, "PICTURES_PER_PAIR", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,8 @@ def test_t12_augmentation_level_is_per_picture():
     noised, aug_logsnr = augment(pictures(), level, NOISE, COSINE)
     np.testing.assert_array_equal(aug_logsnr, COSINE.logsnr(level))
     for i in range(4):
-        expected = diffuse(pictures()[i], NOISE[i], aug_logsnr[i])
+        alpha, sigma = alpha_sigma(COSINE.logsnr(level[i]))
+        expected = alpha * pictures()[i] + sigma * NOISE[i]
         np.testing.assert_allclose(noised[i], expected, rtol=1e-5)
 
 

@@ -2,5 +2,6 @@
 
 openmoji          the quickstart set: concepts, grounds, captions and rendering
 openmoji_builder  the same set as a TFDS builder (needs tensorflow_datasets)
+opening           the source that a config or a flag names
 tfds              any TFDS data set stored as array_record, read without TensorFlow
 """

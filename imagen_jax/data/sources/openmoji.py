@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from imagen_jax.data.optional import import_optional
 from imagen_jax.errors import UserError
+from imagen_jax.optional import import_optional
 
 ATTRIBUTION = (
     "All emojis designed by OpenMoji - the open-source emoji and icon project. "
@@ -223,7 +223,10 @@ def _draw(code: str, width: int) -> tuple[Image.Image, tuple[int, int, int]]:
     # Premultiplied ("RGBa"): resizing straight alpha would bleed the black of fully
     # transparent pixels into the outline.
     canvas = Image.open(io.BytesIO(png)).convert("RGBa")
-    left, top, right, bottom = canvas.getchannel("a").getbbox()
+    box = canvas.getchannel("a").getbbox()
+    if box is None:
+        raise UserError(f"OpenMoji's drawing {code}.svg is blank; take another concept")
+    left, top, right, bottom = box
     side = max(right - left, bottom - top)
     left -= (side - (right - left)) // 2
     top -= (side - (bottom - top)) // 2

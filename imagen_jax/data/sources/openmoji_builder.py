@@ -80,7 +80,7 @@ class Openmoji(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
         del dl_manager  # nothing is downloaded
-        config = self.builder_config
+        config: Any = self.builder_config
         num_held_out = _NUM_HELD_OUT_VARIANTS[config.set_name]
         return {
             "train": self._generate_examples("train", config.variants),
@@ -94,11 +94,11 @@ class Openmoji(tfds.core.GeneratorBasedBuilder):
             picture = openmoji.compose_variant(pair, variant, split, SIZE)
             return io.BytesIO(images.encode_png(picture))
 
-        pairs = openmoji.pairs(self.builder_config.set_name)
+        config: Any = self.builder_config
         # Resizing and compressing release the interpreter lock, so threads help;
         # processes would be forked, which a program that loaded JAX must not do.
         with ThreadPoolExecutor(2) as pool:
-            for pair in pairs:
+            for pair in openmoji.pairs(config.set_name):
                 if pair.held_out != (split == "held_out"):
                     continue
                 files = pool.map(png, [pair] * num_variants, range(num_variants))

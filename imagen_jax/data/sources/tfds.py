@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from imagen_jax.data.optional import import_optional
 from imagen_jax.data.records import BadRecordError, Record
 from imagen_jax.errors import UserError
+from imagen_jax.optional import import_optional
 
 
 class TfdsSource:

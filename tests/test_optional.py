@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from imagen_jax.data.optional import import_optional
 from imagen_jax.errors import UserError
+from imagen_jax.optional import import_optional
 
 
 def test_a_missing_package_names_the_extra():
