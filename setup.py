@@ -25,6 +25,7 @@ CORE = [
     "absl-py>=2.3",
     "numpy>=2.0",
     "msgpack>=1.1",
+    "safetensors>=0.5",
     "pillow>=10",
     "jaxtyping>=0.3",
     "tensorboardX>=2.6",
@@ -39,10 +40,9 @@ EXTRAS = {
         "emoji>=2.15",
         "tensorflow-datasets>=4.9.9",  # reads and writes array_record, no TensorFlow
         "tokenizers>=0.21",
-        "safetensors>=0.5",
         "scipy>=1.14",
     ],
-    "text": ["sentencepiece>=0.2.0", "safetensors>=0.5"],
+    "text": ["sentencepiece>=0.2.0"],
     "tfds": ["tensorflow-datasets>=4.9.9"],
     "seqio": ["seqio>=0.0.20"],  # brings TensorFlow: 2.4 GB
     "tpu": ["jax[tpu]>=0.10.1"],

@@ -5,14 +5,14 @@ each trained by itself by one jitted, sharded step, then sampled as a cascade.
 
 The rooms, in the order of imports (a room imports only from lines above its own):
 
-  interfaces config config_file errors   containers and settings that all rooms share
+  interfaces config ...   containers, settings and errors that all rooms share
   diffusion    the maths of noise, loss, guidance and samplers: pure, float32
   models       the networks; the only room that knows Flax
   parallel     device mesh, partition rules, host batch -> global array
   weights      readers and writers of tensor files
   data         disk -> uint8 batches and stored text embeddings
   text         tokenizers and text encoders
-  stage checkpoint bundle   one stage of the cascade; its state on disk
+  stage checkpoint bundle   one stage of the cascade; its state and model on disk
   sampling     a jitted sampler for each resolution, and the cascade
   training     train state, train step, train loop
   embedding evaluation planning app      jobs and tools around them

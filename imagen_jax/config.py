@@ -230,18 +230,18 @@ class OptimizerConfig:
     """Optimizer. Paper, appendix F: Adafactor for the base, Adam for SR.
 
     Attributes:
-      kind: "adafactor" (optax defaults) or "adam".
+      kind: "adafactor" (optax defaults), "adam" or "muon".
       learning_rate: peak; reached linearly after `warmup_steps`.
       warmup_steps: steps of linear warm-up from 0.
       decay: after warm-up: "constant", or "cosine" down to 0 at the last step.
-      b1: Adam's first-moment decay.
-      b2: Adam's second-moment decay.
+      b1: Adam's first-moment decay (of "muon": for what is not a matrix).
+      b2: Adam's second-moment decay (likewise).
       eps: Adam's epsilon.
       weight_decay: decoupled; 0 in the paper.
       clip_norm: global gradient norm limit; 0 means none.
     """
 
-    kind: Literal["adafactor", "adam"] = "adam"
+    kind: Literal["adafactor", "adam", "muon"] = "adam"
     learning_rate: float = 1e-4
     warmup_steps: int = 10_000
     decay: Literal["constant", "cosine"] = "constant"

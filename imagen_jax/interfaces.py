@@ -12,7 +12,7 @@ Conventions: t in [0, 1] with 0 = clean; logsnr = log(alpha^2 / sigma^2); pictur
 uint8 on disk and on the wire, float32 in [-1, 1] inside the diffusion.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -70,6 +70,7 @@ class Prediction(NamedTuple):
     eps: Float[Array, "b h w 3"]
 
 
+@runtime_checkable  # the tests check annotations at run time
 class Denoiser(Protocol):
     """A network with its parameters bound."""
 

@@ -19,14 +19,15 @@ is_new_enough() {
 }
 
 find_python() {
-  local name
+  local name found
   for name in python3.12 python3.11 python3 python; do
     if is_new_enough "$name"; then
       command -v "$name"
       return
     fi
   done
-  die "no Python 3.11 or later was found ($(python3 --version 2>&1 | head -n 1));" \
+  found=$(python3 --version 2>/dev/null) || found="no python3"
+  die "no Python 3.11 or later was found (PATH has $found);" \
     "install python3.12 with its venv module and run this again"
 }
 

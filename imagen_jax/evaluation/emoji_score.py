@@ -4,11 +4,11 @@ The quickstart's drawings are known exactly, so its samples can be scored by tem
 
   ground: the median colour of the picture's border, named by the nearest colour of
     the palette in CIE Lab.
-  object: what differs from the ground is cut out by its bounding box, laid on the
-    palette's own colour of that ground and brought to one size; the nearest of the
-    set's concepts, put through the same steps, is the answer. Nearest is the mean
-    square colour difference, with the drawing's contrast free between `MIN_CONTRAST`
-    and 1: otherwise a pale apple would be whichever concept is pale by nature.
+  object: what departs from the ground's colour is cut out by its bounding box and
+    brought to one size; the nearest of the set's concepts, drawn on the palette's own
+    colour of that ground and put through the same steps, is the answer. Nearest is the
+    mean square difference of the departures, with the object's contrast free between
+    `MIN_CONTRAST` and 1: else a pale apple would be whatever concept is pale by nature.
 
 A picture has no object (-1) when nothing stands out from its ground, or when what
 stands out correlates with the nearest template by less than `MIN_CORRELATION`: a plain
@@ -30,9 +30,9 @@ from imagen_jax.data.sources import openmoji
 WORK_SIZE = 64  # pictures are compared at the base stage's resolution, in pixels
 TEMPLATE_SIZE = 32  # side of a normalised object, in pixels
 BORDER = 2  # width of the ring that shows the ground, in pixels of WORK_SIZE
-# Distances in 8-bit RGB, after a 3x3 mean: noise of sd 8 then stays below 12.
-GROUND_DISTANCE = 16.0  # up to here a pixel is ground
-OBJECT_DISTANCE = 32.0  # from here on it is object; between them it is blended
+# From the ground's colour in 8-bit RGB after a 3x3 mean, where noise of sd 8 stays
+# below 12 and outlines one pixel wide above 60.
+OBJECT_DISTANCE = 32.0
 MIN_AREA = 0.01  # smallest object, as a share of the picture
 MIN_PART = 0.05  # smallest part of an object, as a share of its largest part
 MARGIN = 1.1  # side of the square cut-out over the long side of the object's box
@@ -138,8 +138,8 @@ def object_views(
     """Returns cut-outs of the object as departures from its ground.
 
     One view for each scale and pair of shifts, each 3 times `TEMPLATE_SIZE` squared
-    values (8-bit differences over 255), flattened. Ground pixels are exactly 0, so
-    neither the ground's tint nor its noise counts. None if there is no object.
+    values (8-bit differences over 255), flattened. The ground is 0 whatever its tint.
+    None if there is no object.
 
     Args:
       image: a square picture of `WORK_SIZE`.
@@ -147,19 +147,18 @@ def object_views(
       scales: of the cut-out's side.
     """
     departure = image - ground_colour(image)
-    distance = np.linalg.norm(ndimage.uniform_filter(departure, (3, 3, 0)), axis=-1)
+    smooth = ndimage.uniform_filter(departure, 3, axes=(0, 1))
+    distance = np.linalg.norm(smooth, axis=-1)
     box = _object_box(distance > OBJECT_DISTANCE)
     if box is None:
         return None
-    blend = (distance - GROUND_DISTANCE) / (OBJECT_DISTANCE - GROUND_DISTANCE)
-    departure *= np.clip(blend, 0.0, 1.0)[..., None] / 255.0
     top, left, bottom, right = box
     side = MARGIN * max(bottom - top, right - left) * np.array(scales)[:, None]
     rows = _resampling((top + bottom) / 2.0 + side * np.array(shifts), side)
     columns = _resampling((left + right) / 2.0 + side * np.array(shifts), side)
     # Resampling is separable: rows @ picture @ columns^T, for every scale, vertical
     # shift, horizontal shift and channel at once.
-    channels = np.moveaxis(departure, -1, 0).astype(np.float32)
+    channels = np.moveaxis(departure / 255.0, -1, 0).astype(np.float32)
     views = rows[:, :, None, None] @ channels @ columns.mT[:, None, :, None]
     return views.reshape(-1, 3 * TEMPLATE_SIZE**2)
 
@@ -212,11 +211,10 @@ def _object_box(
 
     Parts smaller than `MIN_PART` of the largest are stray pixels and do not count.
     """
-    labels, num_parts = ndimage.label(foreground, structure=np.ones((3, 3)))
-    if num_parts == 0:
-        return None
-    areas = np.bincount(labels.ravel())[1:]
-    if areas.max() < MIN_AREA * foreground.size:
+    labels = np.empty(foreground.shape, np.int32)
+    ndimage.label(foreground, structure=np.ones((3, 3)), output=labels)
+    areas = np.bincount(labels.ravel())[1:]  # label 0 is the ground
+    if areas.max(initial=0) < MIN_AREA * foreground.size:
         return None
     kept = np.isin(labels, 1 + np.flatnonzero(areas >= MIN_PART * areas.max()))
     rows, columns = np.flatnonzero(kept.any(axis=1)), np.flatnonzero(kept.any(axis=0))

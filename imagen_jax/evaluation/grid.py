@@ -6,6 +6,7 @@ same on every machine and no font is installed.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,9 +49,9 @@ def write_grid(
         )
     columns = min(columns, len(images))
     width = GAP + columns * (cell + GAP)
-    font = ImageFont.load_default(max(9, cell // 13))
-    title_font = ImageFont.load_default(max(12, cell // 9))
-    footer_font = ImageFont.load_default(max(8, cell // 15))
+    font = _font(max(9, cell // 13))
+    title_font = _font(max(12, cell // 9))
+    footer_font = _font(max(8, cell // 15))
     text_width = width - 2 * GAP
     title_lines = wrap(title or "", title_font, text_width)
     footer_lines = wrap(footer or "", footer_font, text_width)
@@ -80,6 +81,11 @@ def write_grid(
     _draw_lines(draw, footer_lines, (GAP, top), footer_font, FOOTER_INK)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, "PNG")
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Given a size, Pillow returns its scalable font or raises; its stubs say less.
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

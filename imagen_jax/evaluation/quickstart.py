@@ -138,9 +138,11 @@ def _add_super_resolution(report: dict[str, Any], probe: inputs.SRProbe | None):
     for name in ("gain_db", "consistency_db", "swap_db"):
         values = getattr(metrics, name, None)
         key = "sr_low_res_swap_db" if name == "swap_db" else f"sr_{name}"
-        mean = None if values is None else float(values.mean())
-        several = values is not None and len(values) > 1
-        _add_figure(report, key, mean, mean_interval(values) if several else None)
+        if values is None:
+            _add_figure(report, key, None, None)
+        else:  # a single picture has no interval
+            interval = mean_interval(values) if len(values) > 1 else None
+            _add_figure(report, key, float(values.mean()), interval)
 
 
 def _add_figure(

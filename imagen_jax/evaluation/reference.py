@@ -30,8 +30,8 @@ FIGURES = (
 )
 CURVES = ("loss", "object_accuracy", "ground_accuracy")
 LOSS_SLACK = 0.05  # of the runs' mean loss
-# A preview scores few pictures: of 16, a share of 0.5 has a 95 % interval of +-0.22.
-PREVIEW_SLACK = 0.22
+# A preview scores few pictures: of 32, a share of 0.5 has a 95 % interval of +-0.17.
+PREVIEW_SLACK = 0.17
 
 
 class Comparison(NamedTuple):

@@ -12,6 +12,7 @@ position 0), so no softmax is over nothing.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from imagen_jax.models.layers import dense, group_norm
@@ -34,7 +35,7 @@ class Attention(nn.Module):
     text_attention: bool
     norm_groups: int
     residual_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -89,7 +90,7 @@ class TextPooling(nn.Module):
     features: int
     kind: str
     head_dim: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

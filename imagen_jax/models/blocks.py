@@ -15,6 +15,7 @@ from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imagen_jax.models.attention import Attention
@@ -46,7 +47,7 @@ class ResBlock(nn.Module):
     resample: Literal["down", "up"] | None = None
     shortcut: Literal["always", "changed"] = "changed"
     residual_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -90,7 +91,7 @@ class Layer(nn.Module):
     text_attention: bool = True
     shortcut: Literal["always", "changed"] = "changed"
     residual_scale: float = 1.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

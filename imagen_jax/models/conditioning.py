@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from imagen_jax.interfaces import Conditioning
@@ -53,7 +54,7 @@ class NoiseEmbedding(nn.Module):
 
     width: int
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, logsnr: Float[Array, " b"]) -> Float[Array, "b e"]:
@@ -77,7 +78,7 @@ class Conditioner(nn.Module):
     features: int
     text_proj_width: int
     text_pooling: str
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -1,11 +1,11 @@
 """Convolution with a kernel gradient that is fast on CPUs.
 
 XLA computes the forward pass and the input's gradient of a convolution well on every
-platform, and the kernel's gradient well on accelerators. On a CPU the latter runs at a
-third of the speed of a matrix product (and as a naive loop inside a `while`), so there
-it is written as one matrix product per kernel row:
+platform, and the kernel's gradient well on accelerators. On a CPU the latter runs at
+half the speed of a matrix product (and as a naive loop inside a `while`), so there it
+is written as one matrix product per tap of the kernel:
 
-    dW[i] = [x shifted by (i, 0) | ... | x shifted by (i, k-1)]^T  dy
+    dW[i, j] = (x shifted by (i, j))^T dy
 
 `jax.lax.platform_dependent` selects at lowering, so compiling for a TPU on a CPU host
 takes the TPU's path.
@@ -60,36 +60,34 @@ def _backward(stride, saved, dy):
             kernel,
         )(dy)[0]
 
-    by_rows = functools.partial(_kernel_gradient_by_rows, kernel.shape[0], stride)
-    dkernel = lax.platform_dependent(x, dy, cpu=by_rows, default=of_kernel)
+    by_taps = functools.partial(_kernel_gradient_by_taps, kernel.shape[0], stride)
+    dkernel = lax.platform_dependent(x, dy, cpu=by_taps, default=of_kernel)
     return of_input(kernel), dkernel
 
 
-def _kernel_gradient_by_rows(size: int, stride: int, x: Array, dy: Array) -> Array:
+def _kernel_gradient_by_taps(size: int, stride: int, x: Array, dy: Array) -> Array:
     _, h, w, c = x.shape
     out_h, out_w, d = dy.shape[1:]
     # "SAME" puts the odd pixel of padding after the map, as XLA does.
     total = [max((o - 1) * stride + size - s, 0) for o, s in ((out_h, h), (out_w, w))]
     padding = [(t // 2, t - t // 2) for t in total]
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    columns = jnp.concatenate(
-        [x[:, :, j : j + (out_w - 1) * stride + 1 : stride] for j in range(size)],
-        axis=-1,
-    )
-    # Without the barrier XLA recomputes the shifted copies inside each product.
-    columns = lax.optimization_barrier(columns)
     dy = dy.reshape(-1, d)
-    rows = [
-        columns[:, i : i + (out_h - 1) * stride + 1 : stride].reshape(-1, size * c)
-        for i in range(size)
-    ]
-    product = functools.partial(
-        lax.dot_general,
-        dimension_numbers=(((0,), (0,)), ((), ())),
-        preferred_element_type=jnp.float32,
-    )
-    gradient = jnp.stack([product(row, dy) for row in rows])
-    return gradient.reshape(size, size, c, d).astype(x.dtype)
+
+    def of_tap(i: int, j: int) -> Array:
+        rows = slice(i, i + (out_h - 1) * stride + 1, stride)
+        columns = slice(j, j + (out_w - 1) * stride + 1, stride)
+        # Without the barrier XLA fuses the slice into a slow product.
+        shifted = lax.optimization_barrier(x[:, rows, columns])
+        return lax.dot_general(
+            shifted.reshape(-1, c),
+            dy,
+            (((0,), (0,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+
+    taps = [of_tap(i, j) for i in range(size) for j in range(size)]
+    return jnp.stack(taps).reshape(size, size, c, d).astype(x.dtype)
 
 
 convolve.defvjp(_forward, _backward)

@@ -7,6 +7,7 @@ Statistics of norms are float32 whatever `dtype` is.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imagen_jax.models.convolution import convolve
@@ -29,7 +30,7 @@ class Conv(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     zero_init: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
@@ -42,13 +43,13 @@ class Conv(nn.Module):
         return y + bias.astype(self.dtype)
 
 
-def dense(features: int, name: str, dtype: jnp.dtype, zero_init: bool = False):
+def dense(features: int, name: str, dtype: DTypeLike, zero_init: bool = False):
     """Returns an affine layer over the last axis."""
     init = nn.initializers.zeros_init() if zero_init else kernel_init
     return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
 
 
-def group_norm(groups: int, channels: int, name: str, dtype: jnp.dtype):
+def group_norm(groups: int, channels: int, name: str, dtype: DTypeLike):
     """Returns GroupNorm; where `groups` does not divide the width, fewer groups."""
     while channels % groups:
         groups -= 1

@@ -4,6 +4,7 @@ Paper, section 2.4: text -> 64 pixels -> 256 -> 1024. A stage's pictures go to t
 as floats in [-1, 1]; bytes are made only at the edge.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import Params, Stage
-import itertools
 
 
 class CascadeStage(NamedTuple):

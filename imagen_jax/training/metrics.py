@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
 
 
 class MetricsWriter:
@@ -20,6 +19,9 @@ class MetricsWriter:
         self._file = None
         if jax.process_index() != 0:
             return
+        # Here, because tensorboardX imports torch wherever that is installed.
+        from tensorboardX import SummaryWriter
+
         path = workdir / "metrics.jsonl"
         if path.exists():
             lines = path.read_text().splitlines()

@@ -162,7 +162,7 @@ def accumulate_gradients(
     """Returns mean loss, mean square error and the loss's gradient over the batch.
 
     The batch is taken in `train.microbatches` parts; sums are float32. Parts are
-    strided (part i holds examples i, i + m, ...), so each device keeps its own examples.
+    strided (part i holds examples i, i + m, ...), so each device keeps its own.
     """
     parts = stage.config.train.microbatches
 

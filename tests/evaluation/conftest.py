@@ -20,11 +20,17 @@ def write_manifest(folder: Path, entries: list[dict]) -> None:
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def write_sample(folder: Path, asked: openmoji.Pair, drawn: openmoji.Pair, seed: int):
+def write_sample(
+    folder: Path,
+    asked: openmoji.Pair,
+    drawn: openmoji.Pair,
+    seed: int,
+    base_drawn: openmoji.Pair | None = None,
+) -> list[dict]:
     """Writes one sample's pictures of both stages; returns its manifest entries."""
-    picture = openmoji.compose_variant(drawn, seed, "test", 256)
     entries = []
-    for stage, factor in (("base", 4), ("sr256", 1)):
+    for stage, factor, pair in (("base", 4, base_drawn or drawn), ("sr256", 1, drawn)):
+        picture = openmoji.compose_variant(pair, seed, "test", 256)
         file = f"{asked.concept}-{asked.ground}-{seed}-{stage}.png".replace(" ", "_")
         (folder / file).write_bytes(encode_png(box_downsample(picture, factor)))
         entries.append(
@@ -43,6 +49,8 @@ def write_sample(folder: Path, asked: openmoji.Pair, drawn: openmoji.Pair, seed:
 def samples_dir(tmp_path_factory) -> Path:
     """32 final pictures of the 16 held-out pairs; 4 concepts are drawn as another.
 
+    At the base stage a fifth concept is drawn as another and a ground is wrong.
+
     A picture of a pair that is trained on is drawn wrongly too: it must not count.
     """
     folder = tmp_path_factory.mktemp("quickstart") / "samples"
@@ -54,8 +62,11 @@ def samples_dir(tmp_path_factory) -> Path:
         drawn = pair
         if index < 4:
             drawn = pair._replace(concept=held_out[index + 8].concept)
+        base_drawn = drawn
+        if index == 15:
+            base_drawn = held_out[14]
         for seed in SEEDS:
-            entries += write_sample(folder, pair, drawn, seed)
+            entries += write_sample(folder, pair, drawn, seed, base_drawn)
     trained = next(pair for pair in pairs if not pair.held_out)
     entries += write_sample(folder, trained, held_out[5], 0)
     write_manifest(folder, entries)

@@ -32,7 +32,7 @@ def test_bands():
     loss = reference["loss at point 1"]  # no interval: the runs' spread on both sides
     assert (loss["min"], loss["max"]) == pytest.approx((0.08, 0.14))
     preview = reference["object_accuracy at point 1"]
-    assert (preview["min"], preview["max"]) == pytest.approx((0.28, 0.72))
+    assert (preview["min"], preview["max"]) == pytest.approx((0.33, 0.67))
     assert "ground_accuracy at point 1" not in reference
     assert reference["n"]["runs"] == [240] * 3
 
