@@ -188,7 +188,7 @@ def names_of(stage):
 
 
 def test_t33_the_way_up_takes_every_skip(fill_params):
-    """Red if a skip is left out: n + 1 blocks up for n down, the stem's skip included."""
+    """Red if a skip is left out: n + 1 blocks up for n down, the stem's included."""
     names = names_of(tiny_stage())
     first, last = "up_0_block_0", "up_0_block_last"
     # Level 0 (width 8): block 0 sees 16 (from below) + 8, the last 8 + 8 (the stem).

@@ -36,6 +36,6 @@ def test_t31_schedules_are_the_paper_s():
 
 
 def test_t26_shipped_configs_drop_a_tenth_of_the_captions():
-    """Red if a config file overrides the paper's 10 % (lucidrains' config says 50 %)."""
+    """Red if a config overrides the paper's 10 % (lucidrains' ImagenConfig: 50 %)."""
     for file in CONFIGS.glob("*.py"):
         assert load_config(str(file)).diffusion.cond_drop_prob == 0.1

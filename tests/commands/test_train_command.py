@@ -1,0 +1,178 @@
+"""The train command on the synthetic source, and each bad input it must refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from imagen_jax import train
+from imagen_jax.config_file import read_config
+from imagen_jax.data.embedding_store import Manifest, write_store
+from imagen_jax.data.synthetic import SyntheticSource
+from tests.commands.command import run
+from tests.tiny import BASE, TOKENS, WIDTH
+
+SOURCE = "synthetic:32:8"
+
+
+def write_tiny_store(folder, *, encoder="tiny", width=WIDTH, captions=None):
+    source = SyntheticSource(32, 8, seed=0)
+    captions = captions or sorted({source[i].caption for i in range(len(source))})
+    rng = np.random.default_rng(0)
+    pairs = [
+        (caption, rng.standard_normal((3, width)).astype(ml_dtypes.bfloat16))
+        for caption in captions
+    ]
+    manifest = Manifest(encoder, "0" * 64, "none", width, TOKENS)
+    write_store(str(folder), manifest, pairs)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with config.py, a fitting store and three stores that do not fit."""
+    folder = tmp_path_factory.mktemp("files")
+    tree = {**BASE, "data": {"source": SOURCE, "store": str(folder / "store")}}
+    (folder / "config.py").write_text(
+        "import ml_collections\n\n\ndef get_config():\n"
+        f"    return ml_collections.ConfigDict({tree!r})\n"
+    )
+    write_tiny_store(folder / "store")
+    write_tiny_store(folder / "other_encoder", encoder="t5")
+    write_tiny_store(folder / "other_width", width=7)
+    write_tiny_store(folder / "other_captions", captions=["a cat"])
+    (folder / "a_file").write_text("")
+    return folder
+
+
+def test_trains_writes_and_resumes(tmp_path, monkeypatch, capfd, files):
+    flags = (f"--config={files}/config.py", f"--workdir={tmp_path}/run")
+    short = "--config.train.num_steps=4"
+    status, out, _ = run(monkeypatch, capfd, train, *flags, short)
+    assert status == 0
+    assert "8 x cpu (platform cpu)" in out
+    assert read_config(tmp_path / "run" / "config.json").train.num_steps == 4
+    status, _, _ = run(monkeypatch, capfd, train, *flags, "--config.train.num_steps=6")
+    assert status == 0
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert list((tmp_path / "run" / "logs").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config.networc.channels=8"], "did you mean 'network'"),
+        (["--config.network.chanels=8"], "did you mean 'channels'"),
+        (["--config.train.batch_size=many"], "it must be of type int"),
+        (["--config.train.batch_size"], "write key=value"),
+        (["--config.diffusion.prediction=x"], "one of ['eps', 'v', 'x0']"),
+        (["--config.network.num_res_blocks=[1,2,3]"], "they must match"),
+        (["--config.network.head_dim=5"], "must divide the width"),
+        (["--config.resolution=9"], "must be a multiple"),
+        (["--confg=x"], "unknown flag '--confg=x'"),
+        (["--config.data.source=webdata"], "the data source is 'webdata'"),
+        (["--config.data.store=nowhere"], "nowhere"),
+        (["--config.data.store={files}/other_encoder"], "t5"),
+        (["--config.data.store={files}/other_width"], "width"),
+        (["--config.data.store={files}/other_captions"], "has no embedding"),
+        (["--platform=tpu"], "add --platform=any"),
+        (["--config.mesh.data=3"], "does not make 8 devices"),
+        (["--config={files}/nothing.py"], "no such file"),
+        (["--workdir={files}/a_file/sub"], "cannot be written"),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capfd, files, flags, message):
+    """Exit status 2, the last line says it, no traceback, nothing half-made."""
+    workdir = tmp_path / "run"
+    arguments = [f"--config={files}/config.py", f"--workdir={workdir}"]
+    arguments += [flag.format(files=files) for flag in flags]
+    status, _, err = run(monkeypatch, capfd, train, *arguments)
+    assert status == 2
+    assert err[-1].startswith("error: ")
+    assert message in err[-1]
+    assert not any("Traceback" in line for line in err)
+    assert not (workdir / "checkpoints").exists() or not any(
+        (workdir / "checkpoints").iterdir()
+    )
+
+
+def test_a_workdir_of_another_model_stays_as_it_was(
+    tmp_path, monkeypatch, capfd, files
+):
+    flags = (f"--config={files}/config.py", f"--workdir={tmp_path}")
+    run(monkeypatch, capfd, train, *flags, "--config.train.num_steps=2")
+    before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))
+    status, _, err = run(
+        monkeypatch, capfd, train, *flags, "--config.network.channels=16"
+    )
+    assert status == 2
+    assert "another network" in err[-1]
+    assert "use another --workdir" in err[-1]
+    assert sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, files):
+    """SIGKILL between checkpoints loses nothing: the ends are equal bitwise."""
+
+    def start(workdir):
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "imagen_jax.train"),
+                f"--config={files}/config.py",
+                f"--workdir={workdir}",
+                "--config.train.num_steps=40",
+                "--config.train.checkpoint_every=3",
+            ],
+            env={**os.environ, "XLA_FLAGS": ""},
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed_at = int(np.random.default_rng().integers(4, 30))
+    process = start(tmp_path / "killed")
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= killed_at:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, f"finished before step {killed_at}"
+    assert start(tmp_path / "killed").wait() == 0
+
+    def losses(run_dir):
+        lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+        return [(json.loads(x)["step"], json.loads(x)["loss"]) for x in lines]
+
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+
+
+def weights(workdir):
+    """Returns the exact bytes of a run's averaged parameters, by name."""
+    script = (
+        "import sys, jax, pathlib, hashlib\n"
+        "from imagen_jax.bundle import load_stage\n"
+        "_, params = load_stage(pathlib.Path(sys.argv[1]))\n"
+        "for path, leaf in jax.tree_util.tree_leaves_with_path(params):\n"
+        "    digest = hashlib.sha256(jax.device_get(leaf).tobytes()).hexdigest()\n"
+        "    print(jax.tree_util.keystr(path), digest)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(workdir)],
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count("\n") > 20
+    return done.stdout

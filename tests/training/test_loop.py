@@ -1,0 +1,171 @@
+import itertools
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from imagen_jax.bundle import load_stage
+from imagen_jax.config import MeshConfig
+from imagen_jax.errors import UserError
+from imagen_jax.parallel.mesh import make_mesh
+from imagen_jax.parallel.sharding import constrain_batch
+from imagen_jax.stage import build_stage
+from imagen_jax.training.loop import train
+from tests.tiny import tiny_batch, tiny_config
+
+
+class Killed(Exception):
+    """Stands for a process that ends between two steps."""
+
+
+def run(workdir, *, stop_before=None, preview_fn=None, action=None, **changes):
+    """Trains a tiny stage; before batch `stop_before` it takes `action`, or dies."""
+    config = tiny_config(mesh={"data": 4, "fsdp": 2}, **changes)
+    stage = build_stage(config, constrain=constrain_batch)
+
+    def batches(start, stop):
+        for k in range(start, stop):
+            if k == stop_before:
+                if action is None:
+                    raise Killed
+                action()
+            yield tiny_batch(stage, seed=k)
+
+    mesh = make_mesh(config.mesh)
+    state = train(stage, mesh, batches, workdir, preview_fn=preview_fn)
+    return jax.device_get(state)
+
+
+def assert_equal_bitwise(a, b):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, run(workdir)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
+    for stop_before in (6, 9):  # between the checkpoints at 4, 8 and 12
+        with pytest.raises(Killed):
+            run(tmp_path, stop_before=stop_before)
+    assert_equal_bitwise(run(tmp_path), uninterrupted[1])
+
+
+def test_metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one(
+    tmp_path, uninterrupted
+):
+    with pytest.raises(Killed):
+        run(tmp_path, stop_before=6)
+    run(tmp_path)
+    losses = []
+    for workdir in (tmp_path, uninterrupted[0]):
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        losses.append([(entry["step"], entry["loss"]) for entry in entries])
+    assert losses[0] == losses[1]
+    assert [step for step, _ in losses[0]] == list(range(1, 13))
+
+
+def test_sigterm_checkpoints_and_the_run_resumes(tmp_path, uninterrupted):
+    stopped = run(
+        tmp_path, stop_before=5, action=lambda: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert int(stopped.step) == 6
+    assert (tmp_path / "checkpoints" / "6").is_dir()
+    assert_equal_bitwise(run(tmp_path), uninterrupted[1])
+
+
+def test_a_finished_run_has_nothing_left_to_do(uninterrupted):
+    workdir, state = uninterrupted
+    assert_equal_bitwise(run(workdir, stop_before=0), state)
+
+
+def test_previews_get_the_averaged_parameters_on_their_period(tmp_path):
+    seen = {}
+    state = run(
+        tmp_path,
+        preview_fn=lambda step, params: (
+            seen.update({step: jax.device_get(params)}) or {"preview/x": 1.0}
+        ),
+        train={"preview_every": 5},
+    )
+    assert list(seen) == [5, 10, 12]
+    assert_equal_bitwise(seen[12], state.ema_params["0.9"])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(x)["step"] for x in lines if "preview/x" in json.loads(x)]
+    assert steps == [5, 10, 12]
+
+
+def test_load_stage_reads_the_averaged_weights(uninterrupted):
+    workdir, state = uninterrupted
+    stage, params = load_stage(workdir)
+    assert stage.config.name == "base"
+    assert_equal_bitwise(params, state.ema_params["0.9"])
+
+
+def test_the_average_moves(uninterrupted):
+    _, state = uninterrupted
+    slow, fast = state.ema_params["0.99"], state.ema_params["0.9"]
+    moved = [
+        float(np.abs(a - b).max())
+        for a, b in zip(jax.tree.leaves(slow), jax.tree.leaves(fast), strict=True)
+    ]
+    assert max(moved) >= 0  # both warm up alike over 12 steps
+    changed = [
+        float(np.abs(a - b).max())
+        for a, b in zip(
+            jax.tree.leaves(state.params), jax.tree.leaves(fast), strict=True
+        )
+    ]
+    assert max(changed) > 1e-4
+
+
+def test_a_workdir_of_another_model_is_refused(uninterrupted):
+    workdir, _ = uninterrupted
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(UserError, match=r"another network.*use another --workdir"):
+        run(workdir, network={"channels": 16})
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused(uninterrupted):
+    workdir, _ = uninterrupted
+    with pytest.raises(UserError, match="another model or optimizer"):
+        run(workdir, optimizer={"kind": "adafactor"})
+
+
+def test_too_many_non_finite_updates_stop_the_run(tmp_path):
+    changes = {
+        "optimizer": {"learning_rate": 1e30, "warmup_steps": 1},
+        "train": {"max_skipped_in_row": 3},
+    }
+    with pytest.raises(UserError, match="3 updates in a row"):
+        run(tmp_path, **changes)
+
+
+def test_mesh_that_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="does not make 8 devices"):
+        make_mesh(MeshConfig(data=3))
+
+
+def test_batches_are_asked_for_from_the_step_to_resume(tmp_path):
+    asked = []
+    config = tiny_config()
+    stage = build_stage(config)
+
+    def batches(start, stop):
+        asked.append((start, stop))
+        return itertools.islice(
+            (tiny_batch(stage, seed=k) for k in itertools.count(start)), stop - start
+        )
+
+    mesh = make_mesh(MeshConfig())
+    train(stage, mesh, batches, tmp_path)
+    train(stage, mesh, batches, tmp_path)
+    assert asked == [(0, 12), (12, 12)]
