@@ -41,8 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
                 "times": "low_discrepancy",
             },
             "optimizer": {
-                "kind": "adam",
-                "learning_rate": 2e-3,
+                "kind": "muon",
+                "learning_rate": 4e-3,
                 "warmup_steps": 30,
                 "decay": "cosine",
                 "b2": 0.99,
@@ -50,12 +50,12 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 8,
-                "num_steps": 400,
+                "num_steps": 300,
                 "ema_decays": [0.99],
                 "log_every": 20,
-                "checkpoint_every": 200,
+                "checkpoint_every": 150,
                 "keep_checkpoints": 1,
-                "preview_every": 200,
+                "preview_every": 150,
             },
             "sampler": {
                 "kind": "ddim",

@@ -17,6 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 run=runs/quickstart
 prompt=
+smoke=0
 seed=0
 num=15
 train_flags=()
@@ -25,6 +26,7 @@ prepare_flags=()
 for argument in "$@"; do
   case $argument in
     --smoke)
+      smoke=1
       run=runs/smoke
       num=1
       train_flags=(--config.train.num_steps=4 --config.train.log_every=1
@@ -50,18 +52,29 @@ command() {
   "$PYTHON" -m "imagen_jax.$1" "${@:2}"
 }
 
-# Adds this call's wall and CPU seconds to what earlier calls on this run spent.
-spend() {
-  local user system
-  read -r user system < <(times | tail -n 1 | tr 'ms' '  ' |
-    awk '{print $1 * 60 + $2, $3 * 60 + $4}')
-  echo "$SECONDS $user $system" >>"$run/spent.txt"
+# One virtual device per core: data parallelism keeps the cores busier than threads
+# inside one program do. A power of two divides the batch.
+devices=1
+while ((devices * 2 <= $(nproc 2>/dev/null || sysctl -n hw.ncpu) && devices < 8)); do
+  devices=$((devices * 2))
+done
+export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$devices"
+
+# Notes what this call has spent so far, in seconds: wall, then CPU of its children.
+# Calls that a kill ended and that were run again all count.
+started=$SECONDS
+call=$(date +%s)-$$
+note_spent() {
+  times >"$run/times.txt"
+  tail -n 1 "$run/times.txt" | tr 'ms' '  ' | awk -v wall=$((SECONDS - started)) \
+    '{print wall, $1 * 60 + $2 + $3 * 60 + $4}' >"$run/spent.$call"
+  rm "$run/times.txt"
 }
+trap note_spent EXIT
 
-start=$SECONDS
-trap 'SECONDS=$((SECONDS - start)); spend' EXIT
-
-data=$run/data/openmoji/default/1.0.0
+version=default/1.0.0
+((smoke)) && version=default_2/1.0.0
+data=$run/data/openmoji/$version
 store=$run/store
 if [[ ! -f $run/report.json ]]; then
   command prepare openmoji --set=default --data_dir="$run/data" "${prepare_flags[@]}"
@@ -77,19 +90,15 @@ if [[ ! -f $run/report.json ]]; then
     "${sample_flags[@]}"
   command upscale --workdir="$run/sr256" --source="tfds:$data:held_out" \
     --store="$store" --num=32 --probe="$run/sr_probe.npz" "${sample_flags[@]}"
-  SECONDS=$((SECONDS - start))
-  start=0
-  spend
-  : >"$run/spent.tmp"
-  read -r minutes cpu_seconds < <(awk \
-    '{wall += $1; cpu += $2 + $3} END {printf "%.2f %.0f\n", wall / 60, cpu}' \
-    "$run/spent.txt")
+  note_spent
+  read -r minutes cpu_seconds < <(cat "$run"/spent.* | awk \
+    '{wall += $1; cpu += $2} END {printf "%.2f %.0f\n", wall / 60, cpu}')
   command evaluate quickstart --samples="$run/samples" --run="$run" \
-    --reference=docs/quickstart/reference.json --minutes="$minutes" \
-    --cpu_seconds="$cpu_seconds" --out="$run/report.json"
+    --minutes="$minutes" --cpu_seconds="$cpu_seconds" --out="$run/report.json"
 fi
 if [[ -n $prompt ]]; then
   command sample --workdirs="$run/base,$run/sr256" --prompt="$prompt" --num=8 \
     --out="$run/prompt.png"
+  echo "Your prompt: $run/prompt.png"
 fi
 echo "Pictures: $run/grid.png, $run/samples/; report: $run/report.json"
