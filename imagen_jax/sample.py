@@ -68,7 +68,8 @@ def main() -> None:
     folders = [DEMO / "base", DEMO / "sr256"]
     if not flags.demo:
         folders = [Path(folder) for folder in flags.workdirs.split(",")]
-    loaded = [load_stage(folder, constrain=constrain_batch) for folder in folders]
+    with jax.set_mesh(mesh):
+        loaded = [load_stage(folder, constrain=constrain_batch) for folder in folders]
     check_cascade([stage for stage, _ in loaded])
     cascade = [
         CascadeStage(
