@@ -7,7 +7,9 @@
 #
 # For each model, task and precision three workers start, warm up and take turns step by
 # step, so that whatever else the machine does hits all alike (about 12 GB of memory).
-# The peers run as fast as they were seen to: bf16 by autocast and channels-last.
+# In bf16 the peers run under autocast and channels-last, their fastest on a CPU with
+# bf16 instructions. On one without, PyTorch emulates bf16 slowly and the bf16 rows say
+# little about the peers: compare fp32. The line above the table tells which CPU it was.
 # Writes benchmarks/results/race.jsonl, one line per worker, and prints it as a table.
 set -euo pipefail
 
@@ -66,4 +68,8 @@ for model in base64 sr256; do
   done
 done
 mv "$results.partial" "$results"
+bf16=$(grep -m1 ^flags /proc/cpuinfo | grep -ow -e avx512_bf16 -e amx_bf16 | xargs) ||
+  bf16=none
+printf '%s; bf16 instructions: %s\n\n' \
+  "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$bf16"
 "$PYTHON" "$here/table.py" "$results"

@@ -18,13 +18,13 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from imagen_jax.checkpoint import restore_ema_params
 from imagen_jax.config_file import read_config, to_dict
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.stage import Params, Stage, build_stage
+from imagen_jax.weights.safetensors import read_safetensors
 
 WEIGHTS = "ema.safetensors"
 
@@ -61,8 +61,8 @@ def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
     text = json.dumps(to_dict(stage.config), indent=2) + "\n"
     (folder / "config.json").write_text(text)
     tensors = {
-        _name(path): np.asarray(leaf).astype(ml_dtypes.bfloat16)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        _name(keys): np.asarray(leaf).astype(ml_dtypes.bfloat16)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     save_file(tensors, folder / WEIGHTS)
 
@@ -78,13 +78,10 @@ def read_weights(path: Path, abstract_params: Any) -> Params:
       UserError: it cannot be read, or a tensor is missing, extra or of another shape;
         all of them are named.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}); make it again") from error
+    tensors = read_safetensors(path)
     wanted = {
-        _name(path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_params)
+        _name(keys): leaf
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(abstract_params)
     }
     faults = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
     faults += [f"{name} is extra" for name in tensors.keys() - wanted.keys()]
@@ -99,12 +96,12 @@ def read_weights(path: Path, abstract_params: Any) -> Params:
             + "; ".join(sorted(faults))
         )
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: tensors[_name(path)].astype(np.float32), abstract_params
+        lambda keys, _: tensors[_name(keys)].astype(np.float32), abstract_params
     )
 
 
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def _name(keys: Any) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def main() -> None:
@@ -119,6 +116,11 @@ def main() -> None:
     for workdir in flags.workdirs.split(","):
         stage, params = load_stage(Path(workdir))
         folder = flags.out / stage.config.name
+        if folder.resolve() == Path(workdir).resolve():
+            raise UserError(
+                f"--out={flags.out} would put the bundle into the workdir {workdir}, "
+                "where later training would not change it; give another --out"
+            )
         write_bundle(stage, params, folder)
         print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB")
 

@@ -104,11 +104,17 @@ def restore_ema_params(workdir: Path, name: str, abstract_params: Any) -> Any:
 
 
 def write_config(workdir: Path, config: StageConfig) -> None:
-    """Writes the resolved settings to `workdir/config.json` (process 0 only)."""
+    """Writes the resolved settings to `workdir/config.json`, whole or not at all.
+
+    On other processes than 0 nothing is written.
+    """
     if jax.process_index() == 0:
         text = json.dumps(to_dict(config), indent=2)
-        (Path(workdir) / "config.json").write_text(text + "\n")
+        partial = Path(workdir) / "config.json.partial"
+        partial.write_text(text + "\n")
+        partial.replace(Path(workdir) / "config.json")
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

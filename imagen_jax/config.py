@@ -9,28 +9,19 @@ it gives a value. What cannot work together is refused here, once, naming the ke
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+from typing import Literal
 
+from imagen_jax.config_checks import (
+    check_divides_widths,
+    check_less,
+    check_levels,
+    check_not_negative,
+    check_positive,
+    check_range,
+    check_share,
+)
 from imagen_jax.errors import UserError
-
-
-def _check_levels(config: Any, first: str, others: Sequence[str]) -> None:
-    levels = len(getattr(config, first))
-    for name in others:
-        if len(getattr(config, name)) != levels:
-            raise UserError(
-                f"network.{first} has {levels} levels, network.{name} "
-                f"{len(getattr(config, name))}; they must match"
-            )
-
-
-def _check_positive(config: Any, names: Sequence[str]) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise UserError(
-                f"{name} is {getattr(config, name)}; it must be greater than 0"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +60,12 @@ class UNetConfig:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self):
-        _check_levels(self, "channel_mults", ("num_res_blocks", "attention"))
-        for mult, attention in zip(self.channel_mults, self.attention, strict=True):
-            if attention and self.channels * mult % self.head_dim:
-                raise UserError(
-                    f"network.head_dim is {self.head_dim}; it must divide the width "
-                    f"{self.channels * mult} of every level with attention"
-                )
-        _check_positive(self, ("channels", "head_dim", "patch_size", "norm_groups"))
+        check_levels(self, "channel_mults", ("num_res_blocks", "attention"))
+        check_positive("network.", self, "channels", "channel_mults", "num_res_blocks")
+        check_positive("network.", self, "head_dim", "patch_size", "norm_groups")
+        check_not_negative("network.", self, "text_proj_width")
+        widths = [self.channels * mult for mult in self.channel_mults]
+        check_divides_widths(self, "head_dim", widths, self.attention)
 
     @property
     def downsampling(self) -> int:
@@ -129,22 +118,17 @@ class EfficientUNetConfig:
 
     def __post_init__(self):
         lists = ("num_res_blocks", "strides", "self_attention", "text_attention")
-        _check_levels(self, "channels", lists)
-        for width, attends in zip(self.channels, self.text_attention, strict=True):
-            if attends and width % self.num_heads:
-                raise UserError(
-                    f"network.num_heads is {self.num_heads}; it must divide the width "
-                    f"{width} of every block with attention"
-                )
-        _check_positive(self, ("num_heads", "patch_size", "norm_groups"))
+        check_levels(self, "channels", lists)
+        check_positive("network.", self, "channels", "num_res_blocks", "strides")
+        check_positive("network.", self, "num_heads", "patch_size", "norm_groups")
+        check_not_negative("network.", self, "text_proj_width")
+        for attention in (self.self_attention, self.text_attention):
+            check_divides_widths(self, "num_heads", self.channels, attention)
 
     @property
     def downsampling(self) -> int:
         """How many times smaller the deepest block is than the picture."""
-        factor = self.patch_size
-        for stride in self.strides:
-            factor *= stride
-        return factor
+        return self.patch_size * math.prod(self.strides)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +143,9 @@ class ScheduleConfig:
     logsnr_min: float = -20.0
     logsnr_max: float = 20.0
     shift: float = 0.0
+
+    def __post_init__(self):
+        check_less("diffusion.(aug_)schedule.", self, "logsnr_min", "logsnr_max")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,11 +171,7 @@ class DiffusionConfig:
     low_res_upsample: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self):
-        if not 0.0 <= self.cond_drop_prob < 1.0:
-            raise UserError(
-                f"diffusion.cond_drop_prob is {self.cond_drop_prob}; "
-                "it must be in [0, 1)"
-            )
+        check_share("diffusion.", self, "cond_drop_prob")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +187,9 @@ class TextConfig:
     encoder: str = "t5_v1_1_xxl"
     width: int = 4096
     max_length: int = 128
+
+    def __post_init__(self):
+        check_positive("text.", self, "width", "max_length")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,6 +210,10 @@ class DataConfig:
     num_threads: int = 2
     max_bad_share: float = 0.01
 
+    def __post_init__(self):
+        check_positive("data.", self, "num_threads")
+        check_range("data.", self, 0, 1, "max_bad_share")
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -237,7 +227,7 @@ class OptimizerConfig:
       b1: Adam's first-moment decay (of "muon": for what is not a matrix).
       b2: Adam's second-moment decay (likewise).
       eps: Adam's epsilon.
-      weight_decay: decoupled; 0 in the paper.
+      weight_decay: decoupled; times the learning rate, except in optax's "adafactor".
       clip_norm: global gradient norm limit; 0 means none.
     """
 
@@ -250,6 +240,11 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+
+    def __post_init__(self):
+        check_not_negative("optimizer.", self, "learning_rate", "warmup_steps", "eps")
+        check_not_negative("optimizer.", self, "weight_decay", "clip_norm")
+        check_share("optimizer.", self, "b1", "b2")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,8 +274,11 @@ class TrainConfig:
     max_skipped_in_row: int = 20
 
     def __post_init__(self):
-        periods = ("num_steps", "microbatches", "log_every", "checkpoint_every")
-        _check_positive(self, ("batch_size", *periods))
+        check_positive("train.", self, "batch_size", "num_steps", "microbatches")
+        check_positive("train.", self, "log_every", "checkpoint_every")
+        check_positive("train.", self, "keep_checkpoints", "max_skipped_in_row")
+        check_not_negative("train.", self, "preview_every")
+        check_share("train.", self, "ema_decays")
         if self.batch_size % self.microbatches:
             raise UserError(
                 f"train.microbatches is {self.microbatches}; it must divide "
@@ -324,10 +322,13 @@ class SamplerConfig:
     aug_level: float = 0.0
 
     def __post_init__(self):
-        _check_positive(self, ("num_steps",))
-        if not 0.0 <= self.aug_level <= 1.0:
+        check_positive("sampler.", self, "num_steps")
+        check_range("sampler.", self, 0, 1, "stochasticity", "aug_level")
+        check_range("sampler.", self, 0, 100, "percentile")
+        if self.threshold_cap != 0 and not self.threshold_cap >= 1:
             raise UserError(
-                f"sampler.aug_level is {self.aug_level}; it must be in [0, 1]"
+                f"sampler.threshold_cap is {self.threshold_cap}; it must be at least "
+                "1, or 0 for none"
             )
 
 
@@ -348,7 +349,8 @@ class PreviewConfig:
     openmoji_set: str = ""
 
     def __post_init__(self):
-        _check_positive(self, ("count",))
+        check_positive("preview.", self, "count")
+        check_not_negative("preview.", self, "num_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -379,7 +381,8 @@ class StageConfig:
     preview: PreviewConfig = PreviewConfig()
 
     def __post_init__(self):
-        _check_positive(self, ("resolution",))
+        check_positive("", self, "resolution")
+        check_not_negative("", self, "low_res_resolution", "seed")
         if self.low_res_resolution and self.resolution % self.low_res_resolution:
             raise UserError(
                 f"low_res_resolution is {self.low_res_resolution}; it must divide "
@@ -387,8 +390,8 @@ class StageConfig:
             )
         if self.resolution % self.network.downsampling:
             raise UserError(
-                f"resolution is {self.resolution}; the network halves it down to "
-                f"1/{self.network.downsampling}, so it must be a multiple of that"
+                f"resolution is {self.resolution}; the network shrinks it by "
+                f"{self.network.downsampling}, so it must be a multiple of that"
             )
 
     @property

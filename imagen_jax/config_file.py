@@ -43,7 +43,11 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> StageConfig:
 
 
 def from_dict(tree: Mapping[str, Any]) -> StageConfig:
-    """Returns the StageConfig that a (nested) mapping describes, strictly."""
+    """Returns the StageConfig that a (nested) mapping describes, strictly.
+
+    Raises:
+      UserError: an unknown key, a wrong type, or settings that do not fit together.
+    """
     return _build(StageConfig, tree, "")
 
 
@@ -53,15 +57,23 @@ def to_dict(config: StageConfig) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> StageConfig:
-    """Returns the settings that a run wrote to `workdir/config.json`."""
+    """Returns the settings that a run wrote to `workdir/config.json`.
+
+    Raises:
+      UserError: it cannot be read, or holds settings that this version does not know.
+    """
     try:
         return from_dict(json.loads(Path(path).read_text()))
-    except FileNotFoundError as error:
+    except OSError as error:
         raise UserError(
-            f"{path} does not exist; give the workdir of a training run"
+            f"{path} cannot be read ({error.strerror}); give the workdir of a training "
+            "run"
         ) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
+    except ValueError as error:  # not JSON, or not even text
+        raise UserError(
+            f"{path} is not valid JSON ({error}); copy it again, or train anew in "
+            "another --workdir"
+        ) from error
 
 
 def _run_config_file(path: str) -> dict[str, Any]:
@@ -75,11 +87,11 @@ def _run_config_file(path: str) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
         config = module.get_config(argument) if argument else module.get_config()
+        return config.to_dict()
     except Exception as error:
         raise UserError(
             f"--config={path} could not be run: {type(error).__name__}: {error}"
         ) from error
-    return config.to_dict()
 
 
 def _override(tree: dict[str, Any], key: str, text: str) -> None:
@@ -92,7 +104,7 @@ def _override(tree: dict[str, Any], key: str, text: str) -> None:
             raise UserError(f"override {key}={text}: {name} has no fields")
     try:
         node[leaf] = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         node[leaf] = {"true": True, "false": False}.get(text.lower(), text)
 
 
@@ -103,7 +115,7 @@ def _build(cls: type, tree: Any, path: str) -> Any:
     for key in tree:
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UserError(
                 f"unknown config key {_join(path, key)!r}{hint} "
                 f"The keys here are: {', '.join(hints)}"
@@ -120,8 +132,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # only network is a union
         kinds = {cls.__dataclass_fields__["kind"].default: cls for cls in args}
-        kind = value.get("kind", "unet") if isinstance(value, Mapping) else value
-        if kind not in kinds:
+        kind = value.get("kind", "unet") if isinstance(value, Mapping) else "unet"
+        if kind not in list(kinds):  # a list, because `kind` may be unhashable
             raise UserError(f"{path}.kind is {kind!r}; it must be one of {list(kinds)}")
         return _build(kinds[kind], value, path)
     if dataclasses.is_dataclass(hint):

@@ -19,6 +19,7 @@ from imagen_jax.data.images import box_downsample, decode, resize_and_crop
 from imagen_jax.data.records import Source
 from imagen_jax.data.sources import openmoji
 from imagen_jax.diffusion.augmentation import to_uint8, to_unit
+from imagen_jax.errors import UserError
 from imagen_jax.evaluation.emoji_score import EmojiScorer
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.evaluation.prompt_score import score_pictures
@@ -39,6 +40,9 @@ def make_preview(
       store: embeddings of the source's captions.
       source: what to show; `config.preview.count` records, evenly spaced.
       workdir: of the run.
+
+    Raises:
+      UserError: a caption is not in the store, or not in `config.preview.openmoji_set`.
     """
     config = stage.config
     rows = np.linspace(0, len(source) - 1, config.preview.count).astype(int)
@@ -61,7 +65,13 @@ def make_preview(
     if config.preview.openmoji_set:
         scorer = EmojiScorer(config.preview.openmoji_set)
         listed = openmoji.pairs(config.preview.openmoji_set)
-        pairs = {pair.caption: pair for pair in listed}
+        pair_of = {pair.caption: pair for pair in listed}
+        if strange := [prompt for prompt in prompts if prompt not in pair_of]:
+            raise UserError(
+                f"preview.openmoji_set is {config.preview.openmoji_set!r}, which has "
+                f"no {strange[0]!r}; score only previews of that set"
+            )
+        pairs = [pair_of[prompt] for prompt in prompts]
 
     def preview(step: int, params: Params) -> dict[str, float]:
         pictures = sampler(params, text, sampling_params(settings, seeds), low_res)
@@ -72,7 +82,7 @@ def make_preview(
             write_grid(path, list(pictures), prompts, COLUMNS, title=title)
         if not config.preview.openmoji_set:
             return {}
-        score = score_pictures(scorer, pictures, [pairs[prompt] for prompt in prompts])
+        score = score_pictures(scorer, pictures, pairs)
         return {
             "preview/ground_accuracy": float(score.ground_right.mean()),
             "preview/object_accuracy": float(score.object_right.mean()),

@@ -14,11 +14,12 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from imagen_jax.bundle import load_stage
-from imagen_jax.config import SamplerConfig
+from imagen_jax.config import SamplerConfig, TextConfig
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
@@ -127,13 +128,18 @@ def read_prompts(flags: argparse.Namespace) -> list[str]:
     return prompts
 
 
-def embed_prompts(config, prompts: list[str]) -> TextEmbeddings:
-    """Returns the prompts' embeddings, each distinct prompt encoded once, numpy."""
+def embed_prompts(config: TextConfig, prompts: list[str]) -> TextEmbeddings:
+    """Returns the prompts' embeddings, numpy, each distinct prompt encoded once.
+
+    In bfloat16, as the store holds them: a stage must see in sampling what it saw in
+    training.
+    """
     encoder = load_encoder(config.encoder, config.max_length, read_safetensors)
     distinct = sorted(set(prompts))
     rows = np.array([distinct.index(prompt) for prompt in prompts])
     encoded = encoder.encode(encoder.tokenize(distinct))
-    return jax.tree.map(lambda x: np.asarray(x)[rows], encoded)
+    stored = encoded._replace(embed=encoded.embed.astype(jnp.bfloat16))
+    return jax.tree.map(lambda x: np.asarray(x)[rows], stored)
 
 
 def sampler_of(

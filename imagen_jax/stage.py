@@ -7,7 +7,7 @@ network is given (`condition`) and how it is called (`denoiser`) have one defini
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,9 @@ class Stage:
 
     def denoiser(self, params: Params) -> Denoiser:
         """Returns the network with its parameters bound."""
-        return functools.partial(self.network.apply, {"params": params})
+        # `apply` could also return mutable state; the networks have none.
+        apply = functools.partial(self.network.apply, {"params": params})
+        return cast(Denoiser, apply)
 
     def condition(
         self,

@@ -18,8 +18,8 @@ from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.data.pipeline import BatchMaker, iterate
 from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
-from imagen_jax.parallel.mesh import data_shard, make_mesh
-from imagen_jax.parallel.sharding import constrain_batch
+from imagen_jax.parallel.mesh import check_batch_size, data_shard, make_mesh
+from imagen_jax.parallel.sharding import constrain_batch, unsharded_by_tensor
 from imagen_jax.preview import make_preview
 from imagen_jax.stage import build_stage
 from imagen_jax.training.loop import train
@@ -51,7 +51,15 @@ def main() -> None:
     check_platform(config)
 
     mesh = make_mesh(config.mesh)
+    check_batch_size(config.train.batch_size, mesh)
     stage = build_stage(config, constrain=constrain_batch)
+    if config.mesh.tensor > 1:
+        abstract = jax.eval_shape(build_stage(config).init_params, jax.random.key(0))
+        whole = unsharded_by_tensor(abstract, mesh)
+        print(
+            f"mesh.tensor = {config.mesh.tensor} does not divide and replicates "
+            f"{len(whole)} parameters: {', '.join(whole) or 'none'}"
+        )
     store = EmbeddingStore(config.data.store)
     store.check(width=config.text.width, encoder=config.text.encoder)
     maker = BatchMaker(

@@ -37,6 +37,11 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--probe", required=True, type=Path, help="the .npz to write")
     flags = parser.parse_args()
+    if flags.num < 1 or flags.batch_size < 1:
+        raise UserError(
+            f"--num={flags.num} --batch_size={flags.batch_size}: both must be at "
+            "least 1"
+        )
 
     stage, params = load_stage(flags.workdir)
     config = stage.config
@@ -48,14 +53,16 @@ def main() -> None:
     rows = np.linspace(0, len(source) - 1, flags.num).astype(int)
     records = [source[int(row)] for row in rows]
     truth = np.stack(
-        [resize_and_crop(decode(r.image), config.resolution) for r in records]
+        [resize_and_crop(decode(record.image), config.resolution) for record in records]
     )
     factor = config.resolution // config.low_res_resolution
     low_res = np.stack([box_downsample(picture, factor) for picture in truth])
-    embed, mask = EmbeddingStore(flags.store).lookup([r.caption for r in records])
+    store = EmbeddingStore(flags.store)
+    store.check(width=config.text.width, encoder=config.text.encoder)
+    embed, mask = store.lookup([record.caption for record in records])
 
     settings = config.sampler
-    if flags.steps:
+    if flags.steps is not None:
         settings = dataclasses.replace(settings, num_steps=flags.steps)
     sampler = Sampler(stage, settings)
     output = []

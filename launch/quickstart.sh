@@ -59,6 +59,7 @@ while ((devices * 2 <= $(nproc 2>/dev/null || sysctl -n hw.ncpu) && devices < 8)
   devices=$((devices * 2))
 done
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_force_host_platform_device_count=$devices"
+((smoke)) && XLA_FLAGS+=" --xla_backend_optimization_level=0" # compiles faster
 
 # Notes what this call has spent so far, in seconds: wall, then CPU of its children.
 # Calls that a kill ended and that were run again all count.

@@ -11,7 +11,7 @@ identical ones: their parameters are stacked along a leading layer axis and appl
 (`unroll`), which is the same computation on the same parameters.
 """
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ class Layers(nn.Module):
     """
 
     length: int
-    layer: tuple[tuple[str, object], ...]
+    layer: tuple[tuple[str, Any], ...]
     remat: bool
     unroll: bool
 
@@ -158,7 +158,7 @@ class Layers(nn.Module):
             body,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=cast(Any, (0, nn.broadcast)),  # Flax infers int from its default
             length=self.length,
             unroll=self.length if self.unroll else 1,
         )

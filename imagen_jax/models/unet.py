@@ -15,6 +15,7 @@ On the way up the first and the last differ: `up_1_block_0`, `up_1_blocks`,
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -108,11 +109,11 @@ class UNet(nn.Module):
         layer = tuple(self._layer(level).items())
         return Layers(length, layer, self.config.remat, self.unroll, name=name)
 
-    def _resample(self, level: int, direction: str) -> ResBlock:
+    def _resample(self, level: int, direction: Literal["down", "up"]) -> ResBlock:
         return ResBlock(
             self._width(level),
             self.config.norm_groups,
-            resample=direction,  # pyright: ignore[reportArgumentType]
+            resample=direction,
             dtype=jnp.dtype(self.config.dtype),
             name=f"{direction}_{level}_resample",
         )

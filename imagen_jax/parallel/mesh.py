@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -77,4 +76,14 @@ def data_shard(mesh: Mesh) -> tuple[int, int]:
             f"host {jax.process_index()} holds batch parts {mine} of {len(rows)}; "
             "choose mesh.data and mesh.fsdp so that each host holds one even part"
         )
-    return int(np.int64(start // len(mine))), count
+    return start // len(mine), count
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises a UserError unless the batch can be split evenly over the mesh."""
+    shards = num_batch_shards(mesh)
+    if batch_size % shards:
+        raise UserError(
+            f"train.batch_size is {batch_size}; it must be a multiple of mesh.data x "
+            f"mesh.fsdp, here {shards}"
+        )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imagen_jax.config import SamplerConfig
@@ -78,10 +79,10 @@ def sample_cascade(
                 params,
                 jax.tree.map(lambda x, rows=rows: x[rows], text),
                 sampling_params(values, seeds[rows]),
-                None if floats is None else floats[rows],
+                None if floats is None else jnp.asarray(floats[rows]),
             )
             parts.append(np.asarray(part))
             report(sampler.stage.config.name, min(batch_size, len(seeds) - start))
         floats = np.concatenate(parts)[: len(seeds)]
-        results.append(np.asarray(to_uint8(floats)))
+        results.append(np.asarray(to_uint8(jnp.asarray(floats))))
     return results

@@ -12,7 +12,6 @@ Picture i's noise depends on its own seed alone, never on the batch it is in:
 key = fold_in(fold_in(key(seed), resolution), purpose).
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -183,6 +182,7 @@ class Sampler:
         return self._sample(params, text, uncond_text, low_res, settings, guided=guided)
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _null_like(text: TextEmbeddings) -> TextEmbeddings:
-    return null_text(*text.embed.shape, text.embed.dtype)
+    b, n, d = text.embed.shape
+    return null_text(b, n, d, text.embed.dtype)

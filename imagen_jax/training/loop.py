@@ -7,6 +7,7 @@ numbers of step k of (seed, k) too, so resuming needs the train state and nothin
 
 import functools
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,17 @@ from imagen_jax.training.metrics import MetricsWriter
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import TrainState, ema_names, init_state
 from imagen_jax.training.step import train_step
+
+# What a run may not change between two starts; the rest (length, rates, periods, mesh)
+# it may.
+FIXED_FIELDS = (
+    "network",
+    "text",
+    "resolution",
+    "low_res_resolution",
+    "diffusion",
+    "seed",
+)
 
 BatchesFn = Callable[[int, int], Iterator[Batch]]
 PreviewFn = Callable[[int, Params], dict[str, float]]
@@ -70,6 +82,7 @@ def train(
         shardings = state_shardings(stage, optimizer, mesh)
         checkpoints = Checkpoints(workdir, settings.keep_checkpoints)
         state = restore_or_init(stage, optimizer, shardings, checkpoints)
+        write_config(workdir, stage.config)  # not before a checkpoint was accepted
         step_fn = jit_train_step(stage, optimizer, shardings, mesh)
 
         start = int(state.step)
@@ -92,7 +105,7 @@ def train(
             if step % settings.log_every == 0 or last or step == start + 1:
                 values = {k: float(v) for k, v in jax.device_get(metrics).items()}
                 now = time.monotonic()
-                step_sec = (now - log_time) / (step - log_step)
+                step_sec = (now - log_time) / max(step - log_step, 1)
                 values["step_sec"] = step_sec
                 values["pictures_per_sec"] = settings.batch_size / step_sec
                 log_time, log_step = now, step
@@ -105,10 +118,11 @@ def train(
             if preview_fn and _is_due(step, settings.preview_every, last):
                 ema_params = state.ema_params[ema_names(settings)[0]]
                 metrics_writer.write(step, preview_fn(step, ema_params))
-                log_time += time.monotonic() - now if step == log_step else 0.0
-            if _is_due(step, settings.checkpoint_every, last) or stop_signal.received:
+                log_time, log_step = time.monotonic(), step  # previews are not steps
+            stopping = stop_signal.received  # read once: stopping implies saving
+            if _is_due(step, settings.checkpoint_every, last) or stopping:
                 checkpoints.save(step, state)
-            if stop_signal.received:
+            if stopping:
                 progress.write(f"stopped by signal at step {step}; run again to resume")
                 break
         progress.close()
@@ -118,23 +132,23 @@ def train(
 
 
 def claim_workdir(workdir: Path, stage: Stage) -> None:
-    """Makes the workdir and writes its config, or checks that it is this stage's.
+    """Makes the workdir, or checks that it holds a run of this stage.
 
     Raises:
-      UserError: it holds another network's run, or cannot be written.
+      UserError: it holds another run, or cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "config.json").exists():
             before = read_config(workdir / "config.json")
-            for field in ("network", "text", "resolution", "low_res_resolution"):
+            for field in FIXED_FIELDS:
                 old, new = getattr(before, field), getattr(stage.config, field)
                 if old != new:
                     raise UserError(
                         f"{workdir} holds a run with another {field}: {old}, not "
                         f"{new}; use another --workdir"
                     )
-        write_config(workdir, stage.config)
+        tempfile.TemporaryFile(dir=workdir).close()  # fails now, not after hours
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error}") from error
 

@@ -49,7 +49,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Returns the state after one update, and its metrics.
 
-    An update that is not finite is undone inside the step and counted.
+    An update whose loss, gradient or size is not finite is undone inside the step and
+    counted.
 
     Args:
       stage: the stage; static.
@@ -63,10 +64,11 @@ def train_step(
     examples = draw_examples(stage, keys, batch)
     loss, square_error, grads = accumulate_gradients(stage, state.params, examples)
     grad_norm = optax.global_norm(grads)
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
     num_updates = state.step - state.num_skipped
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    update_norm = optax.global_norm(updates)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(update_norm)
     params = optax.apply_updates(state.params, updates)
     ema_params = update_ema(state.ema_params, params, num_updates)
 
@@ -87,7 +89,7 @@ def train_step(
         "loss": loss,
         "square_error": square_error,
         "grad_norm": grad_norm,
-        "update_norm": optax.global_norm(updates),
+        "update_norm": update_norm,
         "learning_rate": learning_rate(config, settings.num_steps, num_updates),
         "num_skipped": new_state.num_skipped.astype(jnp.float32),
         "num_skipped_in_row": new_state.num_skipped_in_row.astype(jnp.float32),
