@@ -87,6 +87,8 @@ class EfficientUNetConfig:
       self_attention: per block, whether image tokens attend to each other.
       text_attention: per block, whether image tokens attend to the text.
       num_heads: attention heads, over the block's width.
+      low_res_residual: the network gives the correction to its low-res picture, for
+        x0-prediction only (see `EfficientUNet`); False is the paper's.
       skip: "add": a UBlock starts from (input + DBlock's output) / sqrt(2); "concat":
         its residual block j also sees the output of the DBlock's block N-1-j.
       shortcut: 1x1 convolution beside a residual block's two 3x3 ones: "always" as
@@ -107,6 +109,7 @@ class EfficientUNetConfig:
     self_attention: tuple[bool, ...] = (False, False, False, True)
     text_attention: tuple[bool, ...] = (False, False, False, True)
     num_heads: int = 8
+    low_res_residual: bool = False
     skip: Literal["add", "concat"] = "add"
     shortcut: Literal["always", "changed"] = "always"
     text_proj_width: int = 0
@@ -159,6 +162,8 @@ class DiffusionConfig:
       times: how training times are drawn.
       cond_drop_prob: share of captions replaced by the null text; the paper's is 0.1.
       aug_schedule: maps aug_level in [0, 1] to the noise put on the low-res picture.
+      aug_level_max: training draws aug_level uniformly from [0, aug_level_max]; the
+        paper's is 1.
       low_res_upsample: how the low-res picture is brought to the stage's resolution.
     """
 
@@ -168,10 +173,15 @@ class DiffusionConfig:
     times: Literal["uniform", "low_discrepancy"] = "uniform"
     cond_drop_prob: float = 0.1
     aug_schedule: ScheduleConfig = ScheduleConfig()
+    aug_level_max: float = 1.0
     low_res_upsample: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self):
         check_share("diffusion.", self, "cond_drop_prob")
+        if not 0.0 < self.aug_level_max <= 1.0:
+            raise UserError(
+                f"diffusion.aug_level_max is {self.aug_level_max}; it must be in (0, 1]"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,6 +397,22 @@ class StageConfig:
             raise UserError(
                 f"low_res_resolution is {self.low_res_resolution}; it must divide "
                 f"resolution, {self.resolution}, or be 0 for a base stage"
+            )
+        if self.sampler.aug_level > self.diffusion.aug_level_max:
+            raise UserError(
+                f"sampler.aug_level is {self.sampler.aug_level}; the stage is trained "
+                f"up to diffusion.aug_level_max, {self.diffusion.aug_level_max}"
+            )
+        residual = getattr(self.network, "low_res_residual", False)
+        if residual and self.diffusion.prediction != "x0":
+            raise UserError(
+                "network.low_res_residual adds the low-res picture to the output, so "
+                f"diffusion.prediction must be 'x0', not {self.diffusion.prediction!r}"
+            )
+        if residual and not self.low_res_resolution:
+            raise UserError(
+                "network.low_res_residual needs a low-res picture; set "
+                "low_res_resolution"
             )
         if self.resolution % self.network.downsampling:
             raise UserError(

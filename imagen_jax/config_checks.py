@@ -32,7 +32,7 @@ def check_positive(group: str, config: Any, *names: str) -> None:
             raise UserError(f"{group}{name} is {value}; it must be greater than 0")
 
 
-def check_range(group: str, config: Any, low: float, high: float, *names: str) -> None:
+def check_range(group: str, config: Any, low: int, high: int, *names: str) -> None:
     """Checks that fields, or all entries of them, are in [low, high]."""
     for name in names:
         value = getattr(config, name)

@@ -63,7 +63,7 @@ def read_config(path: Path) -> StageConfig:
       UserError: it cannot be read, or holds settings that this version does not know.
     """
     try:
-        return from_dict(json.loads(Path(path).read_text()))
+        tree = json.loads(Path(path).read_text())
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); give the workdir of a training "
@@ -74,6 +74,10 @@ def read_config(path: Path) -> StageConfig:
             f"{path} is not valid JSON ({error}); copy it again, or train anew in "
             "another --workdir"
         ) from error
+    try:
+        return _build(StageConfig, tree, "")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _run_config_file(path: str) -> dict[str, Any]:

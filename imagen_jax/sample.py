@@ -102,12 +102,16 @@ def main() -> None:
         }
         held_out = flags.held_out_of is not None
         write_gallery(flags.samples, pictures, prompts, seeds.tolist(), held_out)
-    shown = slice(0, GRID_LIMIT)
-    columns = min(8, max(flags.num, 4))
+    # Of many prompts a few pictures each, rather than many of the first prompts.
+    each = max(GRID_LIMIT * flags.num // len(prompts), 1)
+    shown = [i for i in range(len(prompts)) if i % flags.num < each][:GRID_LIMIT]
     emoji = flags.demo or flags.held_out_of
-    footer = openmoji.ATTRIBUTION if emoji else None
     write_grid(
-        flags.out, list(results[-1][shown]), prompts[shown], columns, footer=footer
+        flags.out,
+        [results[-1][i] for i in shown],
+        [prompts[i] for i in shown],
+        columns=8,
+        footer=openmoji.ATTRIBUTION if emoji else None,
     )
     print(f"{len(prompts)} pictures; grid: {flags.out}")
 

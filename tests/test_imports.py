@@ -18,7 +18,7 @@ PACKAGE = "imagen_jax"
 
 LEVELS = (
     # The modules of level 0 are small and may import one another.
-    "config config_file errors interfaces optional version",
+    "config config_checks config_file errors interfaces optional version",
     "data diffusion models parallel text weights",
     "checkpoint stage",
     "bundle",

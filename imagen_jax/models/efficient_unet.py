@@ -11,6 +11,11 @@ cited by the paper for it, write skip scaling. Attention comes once, after the r
 blocks (Fig. A.28). SR1024 has attention to the text alone, so it can be trained on
 crops: nothing in it depends on position or on the size of the picture.
 
+With `low_res_residual` the output is alpha_aug low_res + network: where the low-res
+picture is clean only its correction is learned, and where it is all noise nothing is
+added (alpha_aug low_res is the best linear guess for data of unit variance). Not in the
+paper; it lets a small network get colours right from the first step.
+
 Fields of `EfficientUNetConfig` choose between the readings that the paper allows.
 """
 
@@ -81,7 +86,12 @@ class EfficientUNet(nn.Module):
         h = silu(group_norm(config.norm_groups, h.shape[-1], "out_norm", dtype)(h))
         features = self.out_channels * config.patch_size**2
         h = Conv(features, zero_init=True, dtype=jnp.float32, name="out")(h)
-        return depth_to_space(h, config.patch_size)
+        picture = depth_to_space(h, config.patch_size)
+        low_res, aug_logsnr = cond.low_res, cond.aug_logsnr
+        if config.low_res_residual and low_res is not None and aug_logsnr is not None:
+            alpha = jnp.sqrt(jax.nn.sigmoid(aug_logsnr))[:, None, None, None]
+            picture += alpha * low_res
+        return picture
 
     def _dblock(self, level: int, h: Array, context: BlockConditioning):
         """Returns the block's output and its ResBlocks' outputs, [N b h w c]."""

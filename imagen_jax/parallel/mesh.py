@@ -6,6 +6,7 @@ and, inside attention and residual blocks, over `tensor`.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
@@ -19,13 +20,13 @@ BATCH_AXES = ("data", "fsdp")
 
 
 def make_mesh(
-    config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None
+    config: MeshConfig = MeshConfig(), devices: Sequence[Any] | None = None
 ) -> Mesh:
     """Returns the mesh that the config asks for.
 
     Args:
       config: devices per axis; at most one axis is -1 = all that are left.
-      devices: the devices to use; None means all.
+      devices: the `jax.Device`s to use; None means all.
 
     Raises:
       UserError: the product of the axes is not the number of devices.

@@ -1,11 +1,11 @@
 """Where each array lives on the mesh: an ordered table of rules, then a fallback.
 
 Rules match the end of a parameter's path and shard attention heads and the pair
-conv_in/conv_out of a residual block over `tensor`. Every leaf larger than
-`MIN_FSDP_SIZE` is then split over `fsdp` along its largest dimension that divides. The
-same function places gradients, moments and EMA weights, since their paths end in their
-parameter's. The leading axis of scanned layers is never split: each device needs its
-part of every layer.
+conv_in/conv_out of a residual block over `tensor`. Every leaf of at least
+`MIN_FSDP_SIZE` elements is then split over `fsdp` along its largest dimension that
+divides. The same function places gradients, moments and EMA weights, since their paths
+end in their parameter's. The leading axis of scanned layers is never split: each device
+needs its part of every layer.
 """
 
 import re

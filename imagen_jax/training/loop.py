@@ -5,6 +5,7 @@ and checkpoints on their periods. Batch k is a function of (seed, k) and the ran
 numbers of step k of (seed, k) too, so resuming needs the train state and nothing else.
 """
 
+import contextlib
 import functools
 import signal
 import tempfile
@@ -76,17 +77,21 @@ def train(
     """
     settings = stage.config.train
     claim_workdir(workdir, stage)
-    with jax.set_mesh(mesh), _StopSignal() as stop_signal:
+    # Closed on errors too: what was saved and logged by then is on disk.
+    with jax.set_mesh(mesh), contextlib.ExitStack() as opened:
+        stop_signal = opened.enter_context(_StopSignal())
         optimizer = make_optimizer(stage.config.optimizer, settings.num_steps)
         root_key = jax.random.key(stage.config.seed)
         shardings = state_shardings(stage, optimizer, mesh)
         checkpoints = Checkpoints(workdir, settings.keep_checkpoints)
+        opened.callback(checkpoints.close)
         state = restore_or_init(stage, optimizer, shardings, checkpoints)
         write_config(workdir, stage.config)  # not before a checkpoint was accepted
         step_fn = jit_train_step(stage, optimizer, shardings, mesh)
 
         start = int(state.step)
         metrics_writer = MetricsWriter(workdir, start)
+        opened.callback(metrics_writer.close)
         progress = tqdm(
             total=settings.num_steps,
             initial=start,
@@ -95,6 +100,7 @@ def train(
             mininterval=1.0,
             disable=jax.process_index() != 0,
         )
+        opened.callback(progress.close)
         log_time, log_step = time.monotonic(), start
         batches = batches_fn(start, settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
@@ -125,9 +131,6 @@ def train(
             if stopping:
                 progress.write(f"stopped by signal at step {step}; run again to resume")
                 break
-        progress.close()
-        metrics_writer.close()
-        checkpoints.close()
     return state
 
 

@@ -54,7 +54,7 @@ class MetricsWriter:
             self._board.close()
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: str) -> int | float:
     try:
         return json.loads(line)["step"]
     except json.JSONDecodeError:

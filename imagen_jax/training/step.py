@@ -63,11 +63,11 @@ def train_step(
     keys = jax.random.fold_in(root_key, state.step)
     examples = draw_examples(stage, keys, batch)
     loss, square_error, grads = accumulate_gradients(stage, state.params, examples)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
 
     num_updates = state.step - state.num_skipped
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    update_norm = optax.global_norm(updates)
+    update_norm = optax.tree.norm(updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(update_norm)
     params = optax.apply_updates(state.params, updates)
     ema_params = update_ema(state.ema_params, params, num_updates)
@@ -125,7 +125,7 @@ def draw_examples(stage: Stage, key: jax.Array, batch: Batch) -> Examples:
             low_res = to_unit(batch.low_res)
         else:
             low_res = downsample(x0, config.resolution // config.low_res_resolution)
-        aug_level = uniform(level_keys)
+        aug_level = uniform(level_keys) * config.diffusion.aug_level_max
         aug_noise = normal(aug_keys, low_res.shape[1:])
     return Examples(
         x0=x0,

@@ -23,6 +23,8 @@ class Killed(Exception):
 
 def run(workdir, *, stop_before=None, preview_fn=None, action=None, **changes):
     """Trains a tiny stage; before batch `stop_before` it takes `action`, or dies."""
+    smallest = {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]}
+    changes["network"] = {**smallest, **changes.get("network", {})}
     config = tiny_config(mesh={"data": 4, "fsdp": 2}, **changes)
     stage = build_stage(config, constrain=constrain_batch)
 

@@ -1,0 +1,144 @@
+"""Mesh shapes, and each host's part of the batch, on 8 virtual devices."""
+
+import types
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from imagen_jax.config import MeshConfig
+from imagen_jax.errors import UserError
+from imagen_jax.parallel.mesh import (
+    AXES,
+    check_batch_size,
+    data_shard,
+    make_mesh,
+    num_batch_shards,
+)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ((-1, 1, 1), (8, 1, 1)),
+        ((-1, 4, 1), (2, 4, 1)),
+        ((2, -1, 2), (2, 2, 2)),
+        ((1, 2, -1), (1, 2, 4)),
+        ((-1, 2, 4), (1, 2, 4)),
+        ((2, 2, 2), (2, 2, 2)),
+    ],
+)
+def test_minus_one_takes_the_devices_that_are_left(sizes, shape):
+    mesh = make_mesh(MeshConfig(*sizes))
+    assert mesh.axis_names == AXES
+    assert mesh.devices.shape == shape
+    assert sorted(device.id for device in mesh.devices.flat) == list(range(8))
+    assert num_batch_shards(mesh) == shape[0] * shape[1]
+
+
+def test_by_default_all_devices_share_the_batch():
+    assert make_mesh().devices.shape == (8, 1, 1)
+
+
+def test_axes_are_auto():
+    """Red with jax.make_mesh's default, explicit axes: Linen layers refuse them."""
+    assert set(make_mesh().axis_types) == {AxisType.Auto}
+
+
+def test_a_part_of_the_devices_can_be_taken():
+    devices = jax.devices()[2:6]
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=2), devices)
+    assert mesh.devices.shape == (2, 2, 1)
+    assert set(mesh.devices.flat) == set(devices)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (3, 1, 1),
+        (1, 1, 1),
+        (4, 4, 1),
+        (-1, 3, 1),
+        (0, 1, 1),
+        (-1, 0, 1),
+        (-1, -1, 1),
+        (-1, -1, 8),  # its product is 8
+        (-2, -2, 2),  # and so is this one's
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(sizes):
+    with pytest.raises(UserError) as error:
+        make_mesh(MeshConfig(*sizes))
+    assert "{} x {} x {} does not make 8 devices".format(*sizes) in str(error.value)
+    assert "to -1 to take what is left" in str(error.value)
+
+
+def test_a_batch_that_does_not_split_evenly_is_refused():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    check_batch_size(12, mesh)  # `tensor` does not split the batch
+    with pytest.raises(UserError, match=r"batch_size is 14.*multiple of .* here 4"):
+        check_batch_size(14, mesh)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 1, 8)])
+def test_one_host_reads_the_whole_batch(sizes):
+    assert data_shard(make_mesh(MeshConfig(*sizes))) == (0, 1)
+
+
+def mesh_of_hosts(hosts):
+    """A mesh whose device at each coordinate belongs to the host written there."""
+    devices = np.empty(np.shape(hosts), object)
+    for place, host in np.ndenumerate(hosts):
+        devices[place] = types.SimpleNamespace(process_index=host)
+    mesh = mock.Mock(spec=Mesh)
+    mesh.devices = devices
+    mesh.shape = dict(zip(AXES, devices.shape, strict=True))
+    return mesh
+
+
+def shards_of(hosts, monkeypatch):
+    """Each host's (index, count), in the order of the hosts."""
+    shards = []
+    for host in range(np.max(hosts) + 1):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        shards.append(data_shard(mesh_of_hosts(hosts)))
+    return shards
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shards"),
+    [
+        # 2 hosts x 4 devices, all along `data`.
+        ([[[0]]] * 4 + [[[1]]] * 4, [(0, 2), (1, 2)]),
+        # 4 hosts x 2 devices: hosts along `data`, a host's devices along `fsdp`.
+        ([[[0], [0]], [[1], [1]], [[2], [2]], [[3], [3]]], [(i, 4) for i in range(4)]),
+        # 2 hosts along `fsdp` inside one part of `data`: still rows of the batch.
+        ([[[0], [0], [1], [1]]], [(0, 2), (1, 2)]),
+        # The order is that of the coordinates, not of the process index.
+        ([[[1, 1]], [[0, 0]]], [(1, 2), (0, 2)]),
+    ],
+)
+def test_hosts_share_the_batch(hosts, shards, monkeypatch):
+    assert shards_of(hosts, monkeypatch) == shards
+
+
+def test_hosts_that_differ_along_tensor_read_the_same_rows(monkeypatch):
+    """Red if the shard comes from the process index: 4 parts where there are 2."""
+    hosts = [[[0, 0, 1, 1]], [[2, 2, 3, 3]]]
+    assert shards_of(hosts, monkeypatch) == [(0, 2), (0, 2), (1, 2), (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        (0, [[[0]], [[1]], [[0]], [[1]]]),  # not contiguous
+        (0, [[[0]], [[0]], [[0]], [[1]]]),  # not an even part
+        (1, [[[0]], [[1]], [[1]], [[0]]]),  # even, but not on a boundary of parts
+    ],
+)
+def test_rows_that_are_not_one_even_part_are_refused(host, hosts, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: host)
+    with pytest.raises(UserError, match=rf"host {host} holds batch parts \[.*\] of 4"):
+        data_shard(mesh_of_hosts(hosts))
