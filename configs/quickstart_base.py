@@ -57,7 +57,7 @@ def get_config() -> ml_collections.ConfigDict:
             "sampler": {
                 "kind": "ddim",
                 "num_steps": 16,
-                "guidance_weight": 2.0,
+                "guidance_weight": 3.0,
                 "threshold": "static",
             },
             "preview": {"count": 32, "num_steps": 8, "openmoji_set": "default"},

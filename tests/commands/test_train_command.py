@@ -84,6 +84,7 @@ def test_trains_writes_and_resumes(tmp_path, monkeypatch, capfd, files):
         (["--config.data.store={files}/other_captions"], "has no embedding"),
         (["--platform=tpu"], "add --platform=any"),
         (["--config.mesh.data=3"], "does not make 8 devices"),
+        (["--config.train.batch_size=12"], "must be a multiple of mesh.data x mesh.fs"),
         (["--config={files}/nothing.py"], "no such file"),
         (["--workdir={files}/a_file/sub"], "cannot be written"),
     ],

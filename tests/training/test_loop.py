@@ -141,8 +141,10 @@ def test_a_workdir_of_another_run_is_refused(uninterrupted, field, value):
 
 def test_a_checkpoint_of_another_optimizer_is_refused(uninterrupted):
     workdir, _ = uninterrupted
+    before = (workdir / "config.json").read_text()
     with pytest.raises(UserError, match="another model or optimizer"):
         run(workdir, optimizer={"kind": "adafactor"})
+    assert (workdir / "config.json").read_text() == before
 
 
 def test_too_many_non_finite_updates_stop_the_run(tmp_path):
@@ -152,6 +154,9 @@ def test_too_many_non_finite_updates_stop_the_run(tmp_path):
     }
     with pytest.raises(UserError, match="3 updates in a row"):
         run(tmp_path, **changes)
+    # The first update is finite but its size is not: applied, it would end the run.
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["num_skipped"] for line in lines] == [1.0, 2.0, 3.0]
 
 
 def test_mesh_that_does_not_fit_is_refused():
