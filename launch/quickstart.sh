@@ -31,7 +31,7 @@ for argument in "$@"; do
       num=1
       train_flags=(--config.train.num_steps=4 --config.train.log_every=1
         --config.train.preview_every=4 --config.preview.count=4
-        --config.preview.num_steps=2 --config.train.batch_size=4)
+        --config.preview.num_steps=2 --config.train.batch_size=8)
       sample_flags=(--steps=2)
       prepare_flags=(--variants=2)
       ;;

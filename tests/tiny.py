@@ -19,7 +19,7 @@ BASE = {
         "kind": "unet",
         "channels": 8,
         "channel_mults": [1, 2],
-        "num_res_blocks": [2, 3],
+        "num_res_blocks": [1, 2],
         "attention": [False, True],
         "head_dim": 8,
         "norm_groups": 4,

@@ -1,7 +1,6 @@
 """Draws curve.png from the reports beside it: loss and held-out accuracy in training.
 
-    pip install "imagen_jax[notebook]"
-    python docs/quickstart/plot.py
+Run it by `python docs/quickstart/plot.py`; it needs the extra `notebook`.
 """
 
 import json
