@@ -19,7 +19,7 @@ BASE = {
         "kind": "unet",
         "channels": 8,
         "channel_mults": [1, 2],
-        "num_res_blocks": [1, 2],
+        "num_res_blocks": [1, 1],
         "attention": [False, True],
         "head_dim": 8,
         "norm_groups": 4,
@@ -43,7 +43,7 @@ SR = {
     "network": {
         "kind": "efficient_unet",
         "channels": [8, 16],
-        "num_res_blocks": [1, 2],
+        "num_res_blocks": [1, 1],
         "strides": [2, 2],
         "self_attention": [False, True],
         "text_attention": [False, True],

@@ -81,7 +81,7 @@ def test_trains_writes_and_resumes(tmp_path, monkeypatch, capfd, files):
         (["--config.data.store=nowhere"], "nowhere"),
         (["--config.data.store={files}/other_encoder"], "t5"),
         (["--config.data.store={files}/other_width"], "width"),
-        (["--config.data.store={files}/other_captions"], "has no embedding"),
+        (["--config.data.store={files}/other_captions"], "embed the captions"),
         (["--platform=tpu"], "add --platform=any"),
         (["--config.mesh.data=3"], "does not make 8 devices"),
         (["--config.train.batch_size=12"], "must be a multiple of mesh.data x mesh.fs"),
