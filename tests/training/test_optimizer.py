@@ -36,20 +36,20 @@ def test_t02_t41_decay_falls_to_zero_at_the_last_step():
 @pytest.mark.parametrize("kind", ["adam", "adafactor", "muon"])
 def test_t41_the_logged_rate_is_the_one_applied(kind):
     """Red if the logged schedule is not the optimizer's: steps of a constant gradient
-    move a lone bias in proportion to the rate.
+    move a lone bias in proportion to the rate, once the moments have settled.
     """
-    config = OptimizerConfig(kind=kind, learning_rate=0.01, warmup_steps=4)
+    config = OptimizerConfig(kind=kind, learning_rate=0.01, warmup_steps=60)
     optimizer = make_optimizer(config, 100)
     params = {"layer": {"bias": jnp.ones((3,))}}
     state = optimizer.init(params)
     moves = []
-    for _ in range(5):
+    for _ in range(70):
         updates, state = optimizer.update(params, state, params)
         moves.append(float(jnp.abs(updates["layer"]["bias"]).max()))
-    expected = np.array(rates(config, 100, range(5)))
-    np.testing.assert_allclose(
-        np.array(moves) / moves[-1], expected / expected[-1], 0.05
-    )
+    expected = rates(config, 100, range(70))
+    assert expected[30] < 0.6 * expected[-1]  # the rate still rises where it counts
+    moves, expected = (np.array(x)[30:] / x[-1] for x in (moves, expected))
+    np.testing.assert_allclose(moves, expected, rtol=0.05)
 
 
 def test_adafactor_of_a_stack_is_the_stack_of_adafactors():
