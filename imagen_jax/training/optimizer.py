@@ -1,7 +1,7 @@
 """The optimizers of the paper's appendix F: Adafactor for the base, Adam for SR.
 
 Muon (Jordan et al., 2024), Adam with orthogonalised updates for matrices, is not in the
-paper; on the quickstart's budget it learns faster.
+paper; the quickstart uses it.
 
 All warm up linearly, in the paper to a peak of 1e-4 over 10,000 steps. Its listing then
 decays by a cosine whose final value is misprinted (trap T2); "constant" or a cosine to
