@@ -47,12 +47,12 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 32,
-                "num_steps": 760,
+                "num_steps": 880,
                 "ema_decays": [0.995],
                 "log_every": 20,
-                "checkpoint_every": 190,
+                "checkpoint_every": 220,
                 "keep_checkpoints": 1,
-                "preview_every": 76,
+                "preview_every": 88,
             },
             "sampler": {
                 "kind": "ddim",

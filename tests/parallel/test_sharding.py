@@ -163,8 +163,8 @@ def test_small_leaves_are_replicated(kind):
     assert all(partition_spec(n, s, mesh) == P() for n, s in params_of(kind).items())
 
 
-def abstract_state(kind, optimizer):
-    stage = tiny_stage(kind, optimizer={"kind": optimizer, "clip_norm": 1.0})
+def abstract_state(kind, optimizer, **changes):
+    stage = tiny_stage(kind, optimizer={"kind": optimizer, "clip_norm": 1.0}, **changes)
     rule = make_optimizer(stage.config.optimizer, 10)
     return jax.eval_shape(lambda key: init_state(stage, rule, key), jax.random.key(0))
 
@@ -205,7 +205,8 @@ def test_moments_and_averages_live_where_their_parameter_does(
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2), (1, 1, 8)])
 def test_layers_stay_whole_and_shards_are_even(sizes, monkeypatch):
     monkeypatch.setattr("imagen_jax.parallel.sharding.MIN_FSDP_SIZE", 16)
-    state = abstract_state("base", "adam")
+    network = {"num_res_blocks": [3, 3]}  # more than one block, so some are stacked
+    state = abstract_state("base", "adam", network=network)
     shapes = {name: leaf.shape for name, leaf in leaves_by_name(state).items()}
     num_stacked = 0
     for name, sharding in leaves_by_name(
