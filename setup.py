@@ -42,7 +42,9 @@ EXTRAS = {
         "tokenizers>=0.21",
         "scipy>=1.14",
     ],
-    "text": ["sentencepiece>=0.2.0"],
+    "text": ["sentencepiece>=0.2.0"],  # T5's vocabulary
+    # Weights and vocabularies from the Hugging Face hub.
+    "text-hf": ["huggingface_hub>=2.4", "tokenizers>=0.21"],
     "tfds": ["tensorflow-datasets>=4.9.9"],
     "seqio": ["seqio>=0.0.20"],  # brings TensorFlow: 2.4 GB
     "tpu": ["jax[tpu]>=0.10.1"],

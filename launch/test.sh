@@ -13,11 +13,11 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-extras=dev,quickstart
+extras=dev,quickstart,text,text-hf
 marks="not slow and not oracle and not gpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,oracle
+  extras=dev,quickstart,text,text-hf,oracle
   marks="not tensorflow"
 fi
 

@@ -18,9 +18,10 @@ PACKAGE = "imagen_jax"
 
 LEVELS = (
     # The modules of level 0 are small and may import one another.
-    "config config_checks config_file errors interfaces optional version",
+    "cache config config_checks config_file errors interfaces network_config optional "
+    "version",
     "data diffusion models parallel text weights",
-    "checkpoint stage",
+    "checkpoint stage text_source",
     "bundle",
     "sampling",
     "app embedding evaluation planning training",

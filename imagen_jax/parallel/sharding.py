@@ -1,14 +1,15 @@
 """Where each array lives on the mesh: an ordered table of rules, then a fallback.
 
-Rules match the end of a parameter's path and shard attention heads and the pair
-conv_in/conv_out of a residual block over `tensor`. Every leaf of at least
-`MIN_FSDP_SIZE` elements is then split over `fsdp` along its largest dimension that
-divides. The same function places gradients, moments and EMA weights, since their paths
-end in their parameter's. The leading axis of scanned layers is never split: each device
-needs its part of every layer.
+Rules match the end of a parameter's path and shard over `tensor` attention heads, the
+pair conv_in/conv_out of a residual block and the pair mlp_in/mlp_out of a text encoder.
+Every leaf of at least `MIN_FSDP_SIZE` elements is then split over `fsdp` along its
+largest dimension that divides. The same function places gradients, moments and EMA
+weights, since their paths end in their parameter's. The leading axis of scanned layers
+is never split: each device needs its part of every layer.
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,6 +30,10 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"conv_in/bias$", ("tensor",)),
     (r"norm_out/(scale|bias)$", ("tensor",)),
     (r"conv_out/kernel$", (None, None, "tensor", None)),
+    # The feed-forward parts of text encoders.
+    (r"mlp_(in|gate)/kernel$", (None, "tensor")),
+    (r"mlp_(in|gate)/bias$", ("tensor",)),
+    (r"mlp_out/kernel$", ("tensor", None)),
 )
 STACKED = re.compile(r"(^|/)layers/")
 
@@ -68,6 +73,19 @@ def tree_shardings(abstract_tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, partition_spec(name, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(of_leaf, abstract_tree)
+
+
+def place_on(mesh: Mesh) -> Callable[[str, np.ndarray], jax.Array]:
+    """Returns (path, host array) -> the array on the mesh, split as its path says.
+
+    Every host holds the whole leaf for a moment, and sends its devices their parts.
+    """
+
+    def place(path: str, leaf: np.ndarray) -> jax.Array:
+        sharding = NamedSharding(mesh, partition_spec(path, leaf.shape, mesh))
+        return jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
+
+    return place
 
 
 def unsharded_by_tensor(abstract_tree: Any, mesh: Mesh) -> list[str]:

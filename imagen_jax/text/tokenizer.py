@@ -1,85 +1,109 @@
-"""Captions to token ids, padded to a fixed length and masked.
+"""The one interface to the tokenizers, and the choice of one by its files.
 
-A caption reaches the tokenizer exactly as it is stored: no lower-casing, no stripping,
-no cleaning of any kind here. What a model's own tokenizer.json does (an uncased BERT
-lower-cases) is part of that model and happens the same way in training and in sampling.
+A caption reaches the vocabulary as it is, or cleaned as the config says, equally in
+training and in sampling (see `imagen_jax.text.cleaning`). What a vocabulary itself does
+to text (an uncased BERT lower-cases) is part of its model.
 """
 
-import logging
 import os
 from collections.abc import Sequence
-
-import numpy as np
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextTokens
+from imagen_jax.text.tokenizer_huggingface import (
+    BertVocabTokenizer,
+    ClipVocabTokenizer,
+    JsonTokenizer,
+)
+from imagen_jax.text.tokenizer_sentencepiece import (
+    SentencePieceTokenizer,
+    SeqioTokenizer,
+)
 
-_log = logging.getLogger(__name__)
+FILES = {
+    "t5": ("spiece.model", "tokenizer.json"),
+    "bert": ("tokenizer.json", "vocab.txt"),
+    "clip": ("tokenizer.json", "vocab.json"),
+    "": ("spiece.model", "tokenizer.json", "vocab.json", "vocab.txt"),
+}
+"""The files that can be each kind's vocabulary; the first one that is there is taken.
+
+CLIP's vocab.json needs a merges.txt beside it.
+"""
 
 
-class JsonTokenizer:
-    """A tokenizer.json, run by the `tokenizers` library.
-
-    Truncation keeps the closing special token. Captions that lose tokens are counted
-    in `num_truncated`; the first one is logged.
+@runtime_checkable  # the tests check annotations at run time
+class Tokenizer(Protocol):
+    """Captions to tokens, padded to `max_length`.
 
     Attributes:
-      max_length: tokens per caption, special tokens included.
-      num_truncated: captions cut short since this tokenizer was made.
+      id: which vocabulary it is, as "FILE sha256:HASH"; recorded with embeddings.
+      num_truncated: captions cut short since it was made.
     """
 
-    def __init__(self, path: str | os.PathLike, max_length: int):
-        """Reads the file.
-
-        Args:
-          path: a tokenizer.json; its own truncation is replaced, its padding unused.
-          max_length: tokens per caption, at least 3 (two of them are special).
-
-        Raises:
-          UserError: if `max_length` is too small, the file cannot be read, or the
-            package `tokenizers` is not installed.
-        """
-        if max_length < 3:
-            raise UserError(
-                f"max_length is {max_length}; it must be at least 3, as two tokens "
-                "mark the ends of a caption"
-            )
-        try:
-            import tokenizers
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "this text encoder needs the Python package tokenizers; it comes with "
-                'pip install "imagen_jax[quickstart]"'
-            ) from error
-        try:
-            self._tokenizer = tokenizers.Tokenizer.from_file(os.fspath(path))
-        except Exception as error:  # the library raises Exception itself
-            raise UserError(f"{path} is not a tokenizer.json: {error}") from error
-        self._tokenizer.enable_truncation(max_length)
-        self._tokenizer.no_padding()  # padded below, so that mask and ids agree
-        self.max_length = max_length
-        self.num_truncated = 0
+    id: str
+    num_truncated: int
 
     def __call__(self, captions: Sequence[str]) -> TextTokens:
-        """Returns ids int32 and mask bool, numpy `[len(captions), max_length]`.
+        """Returns numpy ids and mask, `[len(captions), max_length]`.
 
-        Args:
-          captions: as stored; "" gives the special tokens alone.
+        The mask of a caption that is empty after cleaning is all False.
         """
-        ids = np.zeros((len(captions), self.max_length), np.int32)
-        mask = np.zeros((len(captions), self.max_length), bool)
-        for row, encoding in enumerate(self._tokenizer.encode_batch(list(captions))):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = True
-            if encoding.overflowing:
-                self._count_truncated(captions[row])
-        return TextTokens(ids, mask)  # pyright: ignore[reportArgumentType]
+        ...
 
-    def _count_truncated(self, caption: str) -> None:
-        if not self.num_truncated:
-            _log.warning(
-                "caption cut to %d tokens (further ones are only counted): %r",
-                self.max_length,
-                caption,
-            )
-        self.num_truncated += 1
+
+def load_tokenizer(
+    kind: str, path: str | os.PathLike, max_length: int, cleaning: str = "none"
+) -> Tokenizer:
+    """Returns the tokenizer that a folder or file holds.
+
+    Args:
+      kind: "t5", "bert" or "clip" admits that model's files only; "" takes any.
+      path: a folder with one of `FILES`, one such file (or any *.model of
+        SentencePiece), or "seqio:" with what `SeqioTokenizer` takes.
+      max_length: tokens per caption, special tokens included.
+      cleaning: "none" or "basic", see `imagen_jax.text.cleaning`.
+
+    Raises:
+      UserError: if there is no such file, it cannot be read, an argument is not
+        allowed, or a package is missing.
+    """
+    if kind not in FILES:
+        kinds = ", ".join(filter(None, FILES))
+        raise UserError(f"the tokenizer's kind is {kind!r}; give one of {kinds}")
+    if kind in ("t5", "") and os.fspath(path).startswith("seqio:"):
+        name = os.fspath(path).removeprefix("seqio:")
+        return SeqioTokenizer(name, max_length, cleaning)
+    file = _find_file(kind, Path(path))
+    match file.suffix:
+        case ".model":
+            return SentencePieceTokenizer(file, max_length, cleaning)
+        case ".txt":
+            return BertVocabTokenizer(file, max_length, cleaning)
+        case _ if file.name == "vocab.json":
+            return ClipVocabTokenizer(file, max_length, cleaning)
+        case _:
+            return JsonTokenizer(file, max_length, cleaning)
+
+
+def _find_file(kind: str, path: Path) -> Path:
+    """Returns the vocabulary's file."""
+    names = FILES[kind]
+    if path.is_dir():
+        for name in names:
+            if (path / name).is_file():
+                return path / name
+        raise UserError(
+            f"{path} holds no {f'{kind} ' if kind else ''}vocabulary; put "
+            f"{' or '.join(names)} there, or name where it is"
+        )
+    suffixes = sorted({os.path.splitext(name)[1] for name in names})
+    is_of_another_kind = path.name in FILES[""] and path.name not in names
+    if path.suffix not in suffixes or is_of_another_kind:
+        raise UserError(
+            f"the {f'{kind} ' if kind else ''}vocabulary is {path}; give a folder, or "
+            f"a file such as {' or '.join(names)}"
+        )
+    return path

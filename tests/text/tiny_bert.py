@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-import tokenizers
-from tokenizers.processors import TemplateProcessing
 
 from imagen_jax.text.bert import BertConfig
-
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"a the fox owl cat red blue on".split())
+from tests.text.tiny import WORDS, write_tokenizer
 
 CONFIG = BertConfig(
     vocab_size=len(WORDS),
@@ -77,15 +74,4 @@ def write_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config_json()))
     safetensors.numpy.save_file(random_tensors(), folder / "model.safetensors")
-    vocabulary = {word: i for i, word in enumerate(WORDS)}
-    model = tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    # Real files carry settings of their own, which ours must override.
-    tokenizer.enable_truncation(5)
-    tokenizer.enable_padding(length=9)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return write_tokenizer(folder)

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.embedding.job import fill_store
 from imagen_jax.errors import UserError
 from imagen_jax.text import bert
-from imagen_jax.text.encoder import encode_captions, load_bert
-from imagen_jax.weights.safetensors import read_safetensors
+from tests.text import tiny_t5
+from tests.text.tiny import load_tiny
 from tests.text.tiny_bert import CONFIG, config_json, write_folder
 
 
@@ -22,20 +24,20 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    return load_bert("tiny", folder, 8, read_safetensors)
+    return load_tiny(folder)
 
 
 def test_t19_padding_changes_no_valid_token(folder, encoder):
     """T19: pads must be masked, whatever stands in them and however many they are.
 
-    Mutation: in bert._attention leave out the line that masks the logits.
+    Mutation: in text.layers.attention leave out the line that masks the logits.
     """
     caption = ["the red fox"]
-    exact = load_bert("tiny", folder, 5, read_safetensors)  # no pad at all
+    exact = load_tiny(folder, 5)  # no pad at all
     tokens = encoder.tokenize(caption)
     garbage = tokens._replace(ids=np.where(tokens.mask, tokens.ids, 7))
     expected = np.asarray(exact.encode(exact.tokenize(caption)).embed)[0]
-    longer = load_bert("tiny", folder, 16, read_safetensors)
+    longer = load_tiny(folder, 16)
     padded = [encoder.encode(tokens), encoder.encode(garbage)]
     padded.append(longer.encode(longer.tokenize(caption)))
     for embed, mask in padded:
@@ -61,9 +63,9 @@ def test_t22_the_sequence_comes_out_not_a_token(encoder):
 def test_t23_a_row_without_valid_tokens_is_zero_not_nan(encoder):
     """T23: softmax over no valid key.
 
-    Mutation: in bert._attention mask with -inf and drop the final `where` on x.
+    Mutation: in text.layers.attention mask with -inf and have `masked` pass x on.
     """
-    tokens = encoder.tokenize(["a fox", ""])
+    tokens = encoder.tokenize(["a fox", "the red fox"])
     tokens.mask[1] = False
     embed, _ = encoder.encode(tokens)
     assert np.isfinite(embed).all()
@@ -74,16 +76,14 @@ def test_t23_a_row_without_valid_tokens_is_zero_not_nan(encoder):
 def test_t25_the_null_text_is_not_the_encoder_of_an_empty_string(encoder, tmp_path):
     """T25: a "zero" embedding that is really the encoder's output for "".
 
-    Mutation: in job.fill_store keep empty captions.
+    Mutation: in text.tokenizer_rows let "" keep its special tokens.
     """
-    (_, of_empty), *_ = encode_captions(encoder, [""], batch_size=2)
-    assert np.abs(of_empty.astype(np.float32)).max() > 0.1
     assert fill_store(encoder, ["", "a fox", ""], tmp_path).num_captions == 1
     store = EmbeddingStore(tmp_path)
-    embed, mask = store.lookup([""])
     assert store.manifest.num_captions == 1
-    assert not embed.any()
-    assert mask.tolist() == [[True] + [False] * 7]
+    for embed, mask in (store.lookup([""]), encoder.encode(encoder.tokenize([""]))):
+        assert not np.asarray(embed).any()
+        assert np.asarray(mask).tolist() == [[True] + [False] * 7]
 
 
 @pytest.mark.parametrize("key", sorted(set(config_json()) - {"model_type"}))
@@ -102,11 +102,30 @@ def test_t26_no_setting_of_the_encoder_has_a_second_default(tmp_path, key):
         bert.read_config(tmp_path / "config.json")
 
 
+def test_t27_bfloat16_does_not_overflow_and_float16_is_refused(tmp_path):
+    """T27: T5 overflows in float16, and embeddings of two precisions do not mix.
+
+    Mutation: let "float16" into text.encoder.DTYPES, or leave the dtype out of a
+    store's plan.
+    """
+    folder = tiny_t5.write_folder(tmp_path / "t5")
+    with pytest.raises(UserError, match="overflows in float16"):
+        load_tiny(folder, dtype="float16")
+    encoder = load_tiny(folder, dtype="bfloat16")
+    large = jax.tree.map(lambda leaf: leaf * 16, encoder.params)
+    ids, mask = map(jnp.asarray, encoder.tokenize(["the red fox"]))
+    embed, _ = encoder.states_fn(large, ids, mask)
+    assert np.isfinite(np.asarray(embed, np.float32)).all()
+    fill_store(encoder, ["a fox"], tmp_path / "store")
+    with pytest.raises(UserError, match="int8"):
+        fill_store(encoder, ["a fox"], tmp_path / "store", dtype="int8")
+
+
 def test_t29_captions_are_embedded_and_stored_uncleaned(encoder, tmp_path):
     """T29: cleaning applied on one side only, which destroys quoted text.
 
-    Mutation: caption.lower(), .strip() or a clean-up anywhere in fill_store,
-    encode_captions or JsonTokenizer.__call__.
+    Mutation: caption.lower() or .strip() anywhere in embedding/ or in
+    text.tokenizer_rows; or a default of text.cleaning other than "none".
     """
     captions = ["a fox", "A Fox", "  a fox ", 'a fox: "Hello, WORLD!" <b>&amp;</b>']
     seen = []
@@ -120,7 +139,7 @@ def test_t29_captions_are_embedded_and_stored_uncleaned(encoder, tmp_path):
             return tokenize(batch)
 
     fill_store(encoder._replace(tokenize=Spy()), captions, tmp_path, batch_size=4)
-    assert seen == captions
+    assert sorted(seen) == sorted(captions)
     store = EmbeddingStore(tmp_path)
     assert store.manifest.cleaning == "none"
     assert store.manifest.num_captions == 4
