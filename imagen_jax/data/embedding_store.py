@@ -1,196 +1,46 @@
-"""Captions' embeddings on disk: the one definition of the format, writer and reader.
+"""Reads an embedding store: captions to the embeddings that were made beforehand.
 
-The frozen text encoder is the same for every picture that has a caption and for every
-epoch, so its output is computed once. A store is a folder:
-
-    manifest.json                                what made it (`Manifest`), written last
-    hashes.npy                                   sorted S16: sha256(caption)[:16]
-    places.npy                                   uint32 [num_captions 2]: shard, record
-    embeddings.array_record-00000-of-00003 ...   records in the order they arrived
-
-A record is, little-endian: uint32 number of tokens, uint32 number of caption bytes, the
-caption in UTF-8, then bfloat16 [tokens width], valid tokens only (padding a caption of
-12 tokens to 256 would be 20 times the bytes). A caption is stored once, however often
-it occurs. Both .npy files are memory-mapped: opening a store of any size is immediate.
-
-The empty caption is never stored. It is the null text, which has one definition: zero
-embeddings, mask true at position 0 only (see `imagen_jax.diffusion.guidance`).
+`store_format` says what is in a store, `store_writer` writes it, and
+`imagen_jax.embedding.job` fills it. A shard is opened when a caption of it is first
+looked up: its index is memory-mapped, its records are read one at a time. Of a store in
+a bucket the manifest is read directly; the index and records of a shard are copied to
+the local disk when the shard is first opened (see `remote`).
 """
 
-import dataclasses
-import hashlib
-import itertools
-import json
+import contextlib
 import os
-import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 from jaxtyping import BFloat16, Bool
 
+from imagen_jax.data.remote import open_folder
+from imagen_jax.data.store_format import (
+    Manifest,
+    caption_hash,
+    differences,
+    read_manifest,
+    shard_of,
+    shard_stem,
+)
+from imagen_jax.data.store_records import decode_record
+from imagen_jax.data.store_shard import find_record, load_index, open_records
+from imagen_jax.data.store_writer import write_store
 from imagen_jax.errors import UserError
-from imagen_jax.optional import import_optional
 
-VERSION = 1
-_MANIFEST = "manifest.json"
-_HASHES = "hashes.npy"
-_PLACES = "places.npy"
-_HEADER = struct.Struct("<II")
+__all__ = ["EmbeddingStore", "Manifest", "write_store"]
+
+# Two files each: together below 1024, the usual limit of open files in a process.
+_MAX_OPEN_SHARDS = 384
 
 
-@dataclasses.dataclass(frozen=True)
-class Manifest:
-    """What made a store; a run refuses a store made for another encoder.
-
-    `width` is the encoder's, `max_length` the number of tokens captions are cut and
-    padded to; `num_captions` and `num_shards` are filled in by `write_store`.
-    """
-
-    encoder: str
-    weights_sha256: str
-    tokenizer: str
-    width: int
-    max_length: int
-    dtype: str = "bfloat16"
-    cleaning: str = "none"
-    num_captions: int = 0
-    num_shards: int = 0
-    version: int = VERSION
-
-
-def encode_record(caption: str, embed: BFloat16[np.ndarray, "n d"]) -> bytes:
-    """Returns the record of one caption; `embed` has its valid tokens only."""
-    text = caption.encode("utf-8")
-    return _HEADER.pack(len(embed), len(text)) + text + embed.tobytes()
-
-
-def decode_record(record: bytes, width: int) -> tuple[str, BFloat16[np.ndarray, "n d"]]:
-    """Returns (caption, embedding of its valid tokens); inverts `encode_record`."""
-    num_tokens, num_bytes = _HEADER.unpack_from(record)
-    start = _HEADER.size + num_bytes
-    caption = record[_HEADER.size : start].decode("utf-8")
-    embed = np.frombuffer(record, ml_dtypes.bfloat16, num_tokens * width, start)
-    return caption, embed.reshape(num_tokens, width)
-
-
-def _hash(caption: str) -> bytes:
-    return hashlib.sha256(caption.encode("utf-8")).digest()[:16]
-
-
-def _shard_path(directory: str, shard: int, num_shards: int) -> str:
-    name = f"embeddings.array_record-{shard:05d}-of-{num_shards:05d}"
-    return os.path.join(directory, name)
-
-
-def write_store(
-    directory: str | os.PathLike,
-    manifest: Manifest,
-    embeddings: Iterable[tuple[str, BFloat16[np.ndarray, "_ _"]]],
-    captions_per_shard: int = 65_536,
-) -> Manifest:
-    """Returns the finished manifest, after writing a store.
-
-    Records stream to disk as they arrive; about 100 bytes a caption stay in memory.
-    A folder without its manifest, which is written last, is not a store.
-
-    Args:
-      directory: made if missing; must not hold a store yet.
-      manifest: what makes the embeddings; its counts are ignored.
-      embeddings: (caption, embedding of its valid tokens); repeated captions and the
-        empty one are left out.
-      captions_per_shard: captions in a file, at least 1.
-
-    Raises:
-      UserError: if the folder holds a store, or an embedding has another width than
-        the manifest or more tokens than its max_length.
-    """
-    array_record = _import_array_record()
-    directory = os.fspath(directory)
-    if os.path.exists(os.path.join(directory, _MANIFEST)):
-        encoder = read_manifest(directory).encoder
-        raise UserError(
-            f"{directory} already holds embeddings by {encoder}; give those by "
-            f"{manifest.encoder} a folder of their own, or delete it first"
-        )
-    os.makedirs(directory, exist_ok=True)
-    hashes: list[bytes] = []
-    parts: list[str] = []
-    records = _unique_records(embeddings, manifest)
-    for first in records:  # one turn a shard; the inner loop eats its records
-        parts.append(os.path.join(directory, f"unfinished-{len(parts):05d}"))
-        # Not compressed: bfloat16 activations hardly shrink. Groups of one record
-        # are what makes random access cheap.
-        writer = array_record.ArrayRecordWriter(parts[-1], "group_size:1,uncompressed")
-        rest = itertools.islice(records, captions_per_shard - 1)
-        for key, record in itertools.chain([first], rest):
-            hashes.append(key)
-            writer.write(record)
-        writer.close()
-    for shard, part in enumerate(parts):
-        os.replace(part, _shard_path(directory, shard, len(parts)))
-    _write_index(directory, hashes, captions_per_shard)
-    manifest = dataclasses.replace(
-        manifest, num_captions=len(hashes), num_shards=len(parts)
-    )
-    unfinished = os.path.join(directory, "unfinished-" + _MANIFEST)
-    with open(unfinished, "w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(manifest), file, indent=2)
-    os.replace(unfinished, os.path.join(directory, _MANIFEST))
-    return manifest
-
-
-def _unique_records(
-    embeddings: Iterable[tuple[str, np.ndarray]], manifest: Manifest
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yields (hash, record) of each caption when it first occurs."""
-    seen = set()
-    for caption, embed in embeddings:
-        key = _hash(caption)
-        if not caption or key in seen:
-            continue
-        num_tokens, width = embed.shape
-        if width != manifest.width or not 1 <= num_tokens <= manifest.max_length:
-            raise UserError(
-                f"the embedding of {caption!r} has {num_tokens} tokens of width "
-                f"{width}; the manifest allows 1 to {manifest.max_length} tokens of "
-                f"width {manifest.width}"
-            )
-        seen.add(key)
-        yield key, encode_record(caption, embed)
-
-
-def _write_index(directory: str, hashes: list[bytes], captions_per_shard: int) -> None:
-    keys = np.frombuffer(b"".join(hashes), "S16")
-    order = np.argsort(keys)
-    places = np.stack(np.divmod(order, captions_per_shard), axis=-1)
-    np.save(os.path.join(directory, _HASHES), keys[order])
-    np.save(os.path.join(directory, _PLACES), places.astype(np.uint32))
-
-
-def read_manifest(directory: str | os.PathLike) -> Manifest:
-    """Returns the manifest of a finished store.
-
-    Raises:
-      UserError: if there is no finished store of this version.
-    """
-    path = os.path.join(os.fspath(directory), _MANIFEST)
-    if not os.path.exists(path):
-        raise UserError(
-            f"{os.fspath(directory)} is no finished embedding store: it has no "
-            f"{_MANIFEST}; embed the captions first"
-        )
-    with open(path, encoding="utf-8") as file:
-        fields = json.load(file)
-    if fields.get("version") != VERSION:
-        raise UserError(
-            f"{path} is of version {fields.get('version')}, this program reads "
-            f"version {VERSION}; embed the captions again"
-        )
-    return Manifest(**fields)
+class _Shard(NamedTuple):
+    index: np.ndarray
+    records: Any
 
 
 class EmbeddingStore:
@@ -204,41 +54,47 @@ class EmbeddingStore:
         """Opens a store; reads its manifest only.
 
         Args:
-          directory: of a finished store.
+          directory: of a finished store; may be a gs:// or s3:// URL.
           cache_size: captions kept in memory, at least 0.
 
         Raises:
           UserError: if there is no finished store.
         """
-        self._directory = os.fspath(directory)
+        self._folder = open_folder(directory)
+        self._directory = self._folder.path
         self._cache_size = cache_size
-        self.manifest = read_manifest(self._directory)
-        self._hashes = np.load(self._path(_HASHES), mmap_mode="r")
-        self._places = np.load(self._path(_PLACES), mmap_mode="r")
-        self._readers: dict[int, Any] = {}
+        self.manifest = read_manifest(self._folder)
+        self._shards: OrderedDict[int, _Shard] = OrderedDict()
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, *, width: int | None = None, encoder: str | None = None) -> None:
+    def check(
+        self,
+        *,
+        width: int | None = None,
+        encoder: str | None = None,
+        identity: Mapping[str, str | int] | None = None,
+    ) -> None:
         """Refuses a store that does not fit.
 
         Args:
           width: text width that the network was built for, or None.
           encoder: name of the encoder that sampling will use, or None.
+          identity: any fields of `Manifest.identity()`, e.g. all of an encoder's.
 
         Raises:
-          UserError: if the store was made with another.
+          UserError: if the store was made with another; every field that differs is
+            named.
         """
-        if encoder is not None and encoder != self.manifest.encoder:
+        wanted = dict(identity or {})
+        if encoder is not None:
+            wanted["encoder"] = encoder
+        if width is not None:
+            wanted["width"] = width
+        if found := differences(self.manifest, wanted):
             raise UserError(
-                f"the embedding store {self._directory} was made by "
-                f"{self.manifest.encoder}, the config names {encoder}; embed the "
-                "captions again or change the config"
-            )
-        if width is not None and width != self.manifest.width:
-            raise UserError(
-                f"the embedding store {self._directory} has width "
-                f"{self.manifest.width}, the config says {width}; they must be equal"
+                f"the embedding store {self._directory} was made with {found}; embed "
+                "the captions again or change the config"
             )
 
     def lookup(
@@ -250,7 +106,8 @@ class EmbeddingStore:
           captions: any number, repeats allowed; "" gives the null text.
 
         Raises:
-          UserError: if one is not in the store; the text names it.
+          UserError: if one is not in the store (the text names it), or its shard is
+            damaged.
         """
         shape = (len(captions), self.manifest.max_length)
         embed = np.zeros((*shape, self.manifest.width), ml_dtypes.bfloat16)
@@ -263,6 +120,10 @@ class EmbeddingStore:
                 embed[i, : len(valid)] = valid
                 mask[i, : len(valid)] = True
         return embed, mask
+
+    def missing(self, captions: Iterable[str]) -> list[str]:
+        """Returns the captions that the store lacks, from its indices alone."""
+        return self._find(caption for caption in captions if caption)[1]
 
     def _embeddings(self, captions: set[str]) -> dict[str, np.ndarray]:
         with self._lock:
@@ -278,44 +139,68 @@ class EmbeddingStore:
 
     def _read(self, captions: list[str]) -> dict[str, np.ndarray]:
         """Returns caption -> embedding [n d] from disk, one read a shard."""
-        if not captions:
-            return {}
-        keys = np.array([_hash(caption) for caption in captions], "S16")
-        at = np.searchsorted(self._hashes, keys)
-        known = at < len(self._hashes)
-        known[known] = self._hashes[at[known]] == keys[known]
-        if not known.all():
-            missing = captions[int(np.argmin(known))]
+        places, missing = self._find(captions)
+        if missing:
             raise UserError(
-                f"the embedding store {self._directory} lacks "
-                f"{np.count_nonzero(~known)} of {len(captions)} captions, for example "
-                f"{missing!r}; embed the captions of this data set first"
+                f"the embedding store {self._directory} lacks {len(missing)} of "
+                f"{len(captions)} captions, for example {missing[0]!r}; embed the "
+                "captions of this data set first"
             )
-        shards, rows = self._places[at].T
         embeddings = {}
-        for shard in np.unique(shards):
-            reader = self._reader(int(shard))
-            for record in reader.read(rows[shards == shard].tolist()):
-                caption, embed = decode_record(record, self.manifest.width)
-                embeddings[caption] = embed
+        for shard, numbers in places.items():
+            with self._damage_explained(shard):
+                for record in self._shard(shard).records.read(numbers):
+                    caption, embed = decode_record(
+                        record, self.manifest.width, self.manifest.dtype
+                    )
+                    embeddings[caption] = embed
         return embeddings
 
-    def _reader(self, shard: int) -> Any:
-        with self._lock:
-            if shard not in self._readers:
-                path = _shard_path(self._directory, shard, self.manifest.num_shards)
-                self._readers[shard] = _import_array_record().ArrayRecordReader(
-                    path, "readahead_buffer_size:0,max_parallelism:0"
-                )
-            return self._readers[shard]
+    def _find(self, captions: Iterable[str]) -> tuple[dict[int, list[int]], list[str]]:
+        """Returns (shard -> record numbers, captions that are not there)."""
+        keys: dict[int, list[tuple[str, bytes]]] = {}
+        for caption in captions:
+            key = caption_hash(caption)
+            shard = shard_of(key, self.manifest.num_shards)
+            keys.setdefault(shard, []).append((caption, key))
+        places: dict[int, list[int]] = {}
+        missing = []
+        for shard, wanted in keys.items():
+            with self._damage_explained(shard):
+                index = self._shard(shard).index
+                for caption, key in wanted:
+                    number = find_record(index, key)
+                    if number is None:
+                        missing.append(caption)
+                    else:
+                        places.setdefault(shard, []).append(number)
+        return places, missing
 
-    def _path(self, name: str) -> str:
-        return os.path.join(self._directory, name)
+    def _shard(self, shard: int) -> _Shard:
+        with self._lock:
+            if shard not in self._shards:
+                stem = shard_stem(shard, self.manifest.num_shards)
+                key = self.manifest.shard_sha256[shard]
+                self._shards[shard] = _Shard(
+                    load_index(self._folder.local(stem + ".index.npy", key)),
+                    open_records(self._folder.local(stem + ".array_record", key)),
+                )
+                while len(self._shards) > _MAX_OPEN_SHARDS:
+                    self._shards.popitem(last=False)
+            self._shards.move_to_end(shard)
+            return self._shards[shard]
+
+    @contextlib.contextmanager
+    def _damage_explained(self, shard: int) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, ValueError, IndexError, OSError) as error:
+            raise UserError(
+                f"shard {shard} of the embedding store {self._directory} cannot be "
+                f"read ({error}); python -m imagen_jax.embed --verify "
+                f"--store={self._directory} names all bad shards and says what to do"
+            ) from error
 
     def __reduce__(self) -> tuple[type, tuple[str, int]]:
         """Returns how to open it again in another process."""
         return type(self), (self._directory, self._cache_size)
-
-
-def _import_array_record() -> Any:
-    return import_optional("array_record.python.array_record_module", "quickstart")
