@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Races imagen_jax against imagen-pytorch and diffusers on the CPU, one thread each.
 #
-#   ./benchmarks/race.sh       5 rounds
-#   ./benchmarks/race.sh 9     9 rounds
-#   ./benchmarks/race.sh 0     makes the two environments and stops
+#   ./benchmarks/race.sh            5 rounds of fp32 and of bf16
+#   ./benchmarks/race.sh 9          9 rounds
+#   ./benchmarks/race.sh 5 fp32     fp32 only
+#   ./benchmarks/race.sh 0          makes the two environments and stops
 #
 # For each model, task and precision three workers start, warm up and take turns step by
 # step, so that whatever else the machine does hits all alike (about 12 GB of memory).
@@ -19,6 +20,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../launch/environment.sh"
 rounds=${1:-5}
 [[ $rounds =~ ^[0-9]+$ ]] ||
   die "the number of rounds is '$rounds'; give a whole number, 0 = set up only"
+case ${2:-both} in
+  both) dtypes=(fp32 bf16) ;;
+  fp32 | bf16) dtypes=("$2") ;;
+  *) die "the precision is '$2'; give fp32, bf16 or both" ;;
+esac
 
 peers=$ROOT/.venv-peers
 peer_python=$peers/bin/python
@@ -53,7 +59,7 @@ mkdir -p "$here/results"
 : >"$results.partial"
 for model in base64 sr256; do
   for task in train sample; do
-    for dtype in fp32 bf16; do
+    for dtype in "${dtypes[@]}"; do
       echo "$model $task $dtype" >&2
       flags=(--model "$model" --dtype "$dtype" --threads 1 --serve)
       peer=("$peer_python" "$here/peers/peer_${task}_step.py" "${flags[@]}")

@@ -13,125 +13,14 @@ import math
 from typing import Literal
 
 from imagen_jax.config_checks import (
-    check_divides_widths,
     check_less,
-    check_levels,
     check_not_negative,
     check_positive,
     check_range,
     check_share,
 )
 from imagen_jax.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetConfig:
-    """The base stage's ADM-style U-Net. Paper: appendix F.1, for 64 pixels.
-
-    Attributes:
-      kind: "unet"; selects this class in a config file.
-      channels: width of the first level.
-      channel_mults: width of each level as a multiple of `channels`.
-      num_res_blocks: residual blocks per level going down; one more going up.
-      attention: per level, whether self-attention with joint text follows each block.
-      head_dim: width of an attention head; heads = level width / head_dim.
-      text_proj_width: the text is first projected to this width; 0 uses it as it is.
-      text_pooling: "attention", "mean", or "none" for the vector added to the noise
-        embedding.
-      text_attention: whether the text sequence joins the keys and values.
-      patch_size: pixel unshuffle before the stem; 1 is the paper's network.
-      norm_groups: groups of GroupNorm.
-      remat: recompute each block in the backward pass to save memory.
-      dtype: compute type, "float32" or "bfloat16"; parameters stay float32.
-    """
-
-    kind: Literal["unet"] = "unet"
-    channels: int = 512
-    channel_mults: tuple[int, ...] = (1, 2, 3, 4)
-    num_res_blocks: tuple[int, ...] = (3, 3, 3, 3)
-    attention: tuple[bool, ...] = (False, True, True, True)
-    head_dim: int = 64
-    text_proj_width: int = 0
-    text_pooling: Literal["attention", "mean", "none"] = "attention"
-    text_attention: bool = True
-    patch_size: int = 1
-    norm_groups: int = 32
-    remat: bool = False
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-
-    def __post_init__(self):
-        check_levels(self, "channel_mults", ("num_res_blocks", "attention"))
-        check_positive("network.", self, "channels", "channel_mults", "num_res_blocks")
-        check_positive("network.", self, "head_dim", "patch_size", "norm_groups")
-        check_not_negative("network.", self, "text_proj_width")
-        widths = [self.channels * mult for mult in self.channel_mults]
-        check_divides_widths(self, "head_dim", widths, self.attention)
-
-    @property
-    def downsampling(self) -> int:
-        """How many times smaller the deepest level is than the picture."""
-        return self.patch_size * 2 ** (len(self.channel_mults) - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class EfficientUNetConfig:
-    """The super-resolution stages' Efficient U-Net. Paper: appendices B.1, F.2, F.3.
-
-    The paper leaves four points open (imagen_jax README, "Readings"); each is a field.
-
-    Attributes:
-      kind: "efficient_unet"; selects this class in a config file.
-      channels: width of each block, from the highest resolution down.
-      num_res_blocks: residual blocks in each DBlock and UBlock.
-      strides: stride of each DBlock's first convolution; 1 leaves the size.
-      self_attention: per block, whether image tokens attend to each other.
-      text_attention: per block, whether image tokens attend to the text.
-      num_heads: attention heads, over the block's width.
-      low_res_residual: the network gives the correction to its low-res picture, for
-        x0-prediction only (see `EfficientUNet`); False is the paper's.
-      skip: "add": a UBlock starts from (input + DBlock's output) / sqrt(2); "concat":
-        its residual block j also sees the output of the DBlock's block N-1-j.
-      shortcut: 1x1 convolution beside a residual block's two 3x3 ones: "always" as
-        drawn in Fig. A.27, or "changed", only where the width changes.
-      text_proj_width: the text is first projected to this width; 0 uses it as it is.
-      text_pooling: "attention", "mean", or "none" for the vector added to the noise
-        embedding.
-      patch_size: pixel unshuffle before the stem; 1 is the paper's network.
-      norm_groups: groups of GroupNorm.
-      remat: recompute each block in the backward pass to save memory.
-      dtype: compute type, "float32" or "bfloat16"; parameters stay float32.
-    """
-
-    kind: Literal["efficient_unet"] = "efficient_unet"
-    channels: tuple[int, ...] = (128, 256, 512, 1024)
-    num_res_blocks: tuple[int, ...] = (2, 4, 8, 8)
-    strides: tuple[int, ...] = (2, 2, 2, 2)
-    self_attention: tuple[bool, ...] = (False, False, False, True)
-    text_attention: tuple[bool, ...] = (False, False, False, True)
-    num_heads: int = 8
-    low_res_residual: bool = False
-    skip: Literal["add", "concat"] = "add"
-    shortcut: Literal["always", "changed"] = "always"
-    text_proj_width: int = 0
-    text_pooling: Literal["attention", "mean", "none"] = "attention"
-    patch_size: int = 1
-    norm_groups: int = 32
-    remat: bool = False
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-
-    def __post_init__(self):
-        lists = ("num_res_blocks", "strides", "self_attention", "text_attention")
-        check_levels(self, "channels", lists)
-        check_positive("network.", self, "channels", "num_res_blocks", "strides")
-        check_positive("network.", self, "num_heads", "patch_size", "norm_groups")
-        check_not_negative("network.", self, "text_proj_width")
-        for attention in (self.self_attention, self.text_attention):
-            check_divides_widths(self, "num_heads", self.channels, attention)
-
-    @property
-    def downsampling(self) -> int:
-        """How many times smaller the deepest block is than the picture."""
-        return self.patch_size * math.prod(self.strides)
+from imagen_jax.network_config import EfficientUNetConfig, UNetConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,22 +73,56 @@ class DiffusionConfig:
             )
 
 
+TEXT_IDENTITY = (
+    "encoder",
+    "width",
+    "max_length",
+    "cleaning",
+    "weights_sha256",
+    "tokenizer",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
     """The frozen text encoder that the stage is trained with.
 
+    The fields of `TEXT_IDENTITY` say which embeddings a stage knows, so they never
+    change in a run; the others say where the encoder is and how it runs.
+
     Attributes:
-      encoder: name that `imagen_jax.text.encoder.load_encoder` knows.
+      encoder: a name of `imagen_jax.text.catalog`, or any if `weights_path` is given.
       width: width of its hidden states.
       max_length: tokens per caption, padded and masked.
+      cleaning: what `imagen_jax.text.cleaning` does to a caption first.
+      weights_sha256: hash of the encoder's weights; "" takes that of the embedding
+        store or encoder that training starts with, and config.json records it.
+      tokenizer: the tokenizer's file name and hash, likewise.
+      weights_path: folder, hub name or T5X checkpoint; "" takes the catalog's.
+      tokenizer_path: file or folder; "" takes the one beside the weights.
+      dtype: the encoder's compute type; norms and softmax are float32 in any case.
+      on_the_fly: encode captions inside the training job, on its mesh, instead of
+        reading `data.store`; for data too large to store.
     """
 
     encoder: str = "t5_v1_1_xxl"
     width: int = 4096
     max_length: int = 128
+    cleaning: str = "none"
+    weights_sha256: str = ""
+    tokenizer: str = ""
+    weights_path: str = ""
+    tokenizer_path: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    on_the_fly: bool = False
 
     def __post_init__(self):
         check_positive("text.", self, "width", "max_length")
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """The fields that say which embeddings a stage knows."""
+        return {name: getattr(self, name) for name in TEXT_IDENTITY}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +132,8 @@ class DataConfig:
     Attributes:
       source: as `imagen_jax.data.sources.opening.open_source` reads it.
       store: folder of the embedding store made by `python -m imagen_jax.embed`.
+      crop_size: side of the training crops of a super-resolution stage (section 2.5),
+        which must have no self-attention; 0 trains on whole pictures.
       cache: keep decoded pictures in memory (small sets).
       num_threads: threads that decode ahead of the step.
       max_bad_share: the run stops when more of the pictures than this are unreadable.
@@ -216,12 +141,14 @@ class DataConfig:
 
     source: str = ""
     store: str = ""
+    crop_size: int = 0
     cache: bool = False
     num_threads: int = 2
     max_bad_share: float = 0.01
 
     def __post_init__(self):
         check_positive("data.", self, "num_threads")
+        check_not_negative("data.", self, "crop_size")
         check_range("data.", self, 0, 1, "max_bad_share")
 
 
@@ -381,7 +308,7 @@ class StageConfig:
     seed: int = 0
     platform: Literal["any", "cpu", "gpu", "tpu"] = "any"
     text: TextConfig = TextConfig()
-    network: UNetConfig | EfficientUNetConfig = UNetConfig()
+    network: UNetConfig | EfficientUNetConfig = UNetConfig()  # noqa: RUF009 (frozen)
     diffusion: DiffusionConfig = DiffusionConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -403,6 +330,7 @@ class StageConfig:
                 f"sampler.aug_level is {self.sampler.aug_level}; the stage is trained "
                 f"up to diffusion.aug_level_max, {self.diffusion.aug_level_max}"
             )
+        self._check_crop()
         residual = getattr(self.network, "low_res_residual", False)
         if residual and self.diffusion.prediction != "x0":
             raise UserError(
@@ -418,6 +346,30 @@ class StageConfig:
             raise UserError(
                 f"resolution is {self.resolution}; the network shrinks it by "
                 f"{self.network.downsampling}, so it must be a multiple of that"
+            )
+
+    def _check_crop(self) -> None:
+        size = self.data.crop_size
+        if not size:
+            return
+        if not self.low_res_resolution or size > self.resolution:
+            raise UserError(
+                f"data.crop_size is {size}; only a super-resolution stage takes crops, "
+                f"at most as large as its resolution, {self.resolution}"
+            )
+        step = math.lcm(
+            self.network.downsampling, self.resolution // self.low_res_resolution
+        )
+        if size % step:
+            raise UserError(
+                f"data.crop_size is {size}; it must be a multiple of {step}, so that "
+                "the network and the low-res picture divide it"
+            )
+        if any(getattr(self.network, "self_attention", (True,))):
+            raise UserError(
+                f"data.crop_size is {size}, and network.self_attention is not False at "
+                "every level: a network that attends over the picture cannot be "
+                "trained on crops and sampled on whole pictures"
             )
 
     @property

@@ -14,23 +14,20 @@ import dataclasses
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from imagen_jax.bundle import load_stage
-from imagen_jax.config import SamplerConfig, TextConfig
+from imagen_jax.config import SamplerConfig
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
-from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.parallel.mesh import make_mesh, num_batch_shards
 from imagen_jax.parallel.sharding import constrain_batch, replicated
 from imagen_jax.sampling.cascade import CascadeStage, check_cascade, sample_cascade
 from imagen_jax.sampling.gallery import write_gallery
 from imagen_jax.sampling.sampler import Sampler
-from imagen_jax.text.encoder import load_encoder
-from imagen_jax.weights.safetensors import read_safetensors
+from imagen_jax.text_source import open_text
 
 DEMO = Path(__file__).parent.parent / "docs" / "demo"
 GRID_LIMIT = 64  # pictures on a sheet
@@ -52,6 +49,10 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--steps", help="sampler steps, or one per stage by commas")
     parser.add_argument("--aug_level", help="in [0, 1], or one per stage by commas")
     parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument(
+        "--embeddings", default="", help="store of the prompts' embeddings"
+    )
+    parser.add_argument("--encoder_weights", help="folder, hub name or T5X checkpoint")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), help="grid")
     parser.add_argument("--samples", type=Path, help="folder for single pictures")
     return parser.parse_args()
@@ -81,7 +82,12 @@ def main() -> None:
     ]
     prompts = [prompt for prompt in read_prompts(flags) for _ in range(flags.num)]
     seeds = np.arange(flags.seed, flags.seed + len(prompts))
-    text = embed_prompts(loaded[0][0].config.text, prompts)
+    text_config = loaded[0][0].config.text
+    if flags.encoder_weights:
+        text_config = dataclasses.replace(
+            text_config, weights_path=flags.encoder_weights
+        )
+    text = open_text(text_config, flags.embeddings, mesh).embed(prompts)
 
     shards = num_batch_shards(mesh)
     batch_size = -(-min(flags.batch_size, len(prompts)) // shards) * shards
@@ -130,20 +136,6 @@ def read_prompts(flags: argparse.Namespace) -> list[str]:
     if not (prompts := [line for line in lines if line.strip()]):
         raise UserError(f"--prompts={flags.prompts} has no prompt; write one a line")
     return prompts
-
-
-def embed_prompts(config: TextConfig, prompts: list[str]) -> TextEmbeddings:
-    """Returns the prompts' embeddings, numpy, each distinct prompt encoded once.
-
-    In bfloat16, as the store holds them: a stage must see in sampling what it saw in
-    training.
-    """
-    encoder = load_encoder(config.encoder, config.max_length, read_safetensors)
-    distinct = sorted(set(prompts))
-    rows = np.array([distinct.index(prompt) for prompt in prompts])
-    encoded = encoder.encode(encoder.tokenize(distinct))
-    stored = encoded._replace(embed=encoded.embed.astype(jnp.bfloat16))
-    return jax.tree.map(lambda x: np.asarray(x)[rows], stored)
 
 
 def sampler_of(

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagen_jax.bundle import load_stage
-from imagen_jax.data.embedding_store import EmbeddingStore
-from imagen_jax.data.images import box_downsample, decode, resize_and_crop
+from imagen_jax.data.probe import read_probe
 from imagen_jax.data.sources.opening import open_source
 from imagen_jax.diffusion.augmentation import to_uint8, to_unit
 from imagen_jax.errors import UserError, run_command
-from imagen_jax.interfaces import TextEmbeddings
+from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.sampling.sampler import Sampler, sampling_params
+from imagen_jax.text_source import open_text
 
 
 def main() -> None:
@@ -31,7 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m imagen_jax.upscale")
     parser.add_argument("--workdir", required=True, type=Path)
     parser.add_argument("--source", required=True, help="tfds:DIR:SPLIT")
-    parser.add_argument("--store", required=True, help="embeddings of its captions")
+    parser.add_argument(
+        "--store", default="", help="embeddings of its captions; else the encoder runs"
+    )
     parser.add_argument("--num", type=int, default=32, help="pictures, evenly spaced")
     parser.add_argument("--steps", type=int, help="sampler steps")
     parser.add_argument("--batch_size", type=int, default=16)
@@ -50,16 +52,9 @@ def main() -> None:
             f"{flags.workdir} is a base stage; give that of a super-resolution stage"
         )
     source = open_source(flags.source)
-    rows = np.linspace(0, len(source) - 1, flags.num).astype(int)
-    records = [source[int(row)] for row in rows]
-    truth = np.stack(
-        [resize_and_crop(decode(record.image), config.resolution) for record in records]
-    )
-    factor = config.resolution // config.low_res_resolution
-    low_res = np.stack([box_downsample(picture, factor) for picture in truth])
-    store = EmbeddingStore(flags.store)
-    store.check(width=config.text.width, encoder=config.text.encoder)
-    embed, mask = store.lookup([record.caption for record in records])
+    probe = read_probe(source, flags.num, config.resolution, config.low_res_resolution)
+    assert probe.low_res is not None
+    text = open_text(config.text, flags.store, make_mesh()).embed(probe.captions)
 
     settings = config.sampler
     if flags.steps is not None:
@@ -70,14 +65,14 @@ def main() -> None:
         part = np.arange(start, start + flags.batch_size) % flags.num
         pictures = sampler(
             params,
-            TextEmbeddings(jnp.asarray(embed[part]), jnp.asarray(mask[part])),
+            jax.tree.map(lambda leaf, part=part: jnp.asarray(leaf[part]), text),
             sampling_params(settings, part),
-            to_unit(jnp.asarray(low_res[part])),
+            to_unit(jnp.asarray(probe.low_res[part])),
         )
         output.append(np.asarray(jax.device_get(to_uint8(pictures))))
     output = np.concatenate(output)[: flags.num]
     flags.probe.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(flags.probe, truth=truth, low_res=low_res, output=output)
+    np.savez(flags.probe, truth=probe.image, low_res=probe.low_res, output=output)
     print(f"{flags.num} pictures enlarged by {config.name}: {flags.probe}")
 
 

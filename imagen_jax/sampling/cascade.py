@@ -41,11 +41,17 @@ def check_cascade(stages: Sequence[Stage]) -> None:
                 f"pictures, and {before.config.name} makes {before.config.resolution}; "
                 "give the workdirs from the base up, e.g. --workdirs=BASE,SR256"
             )
-        if after.config.text != before.config.text:
+        differing = [
+            f"text.{name} {old!r} and {new!r}"
+            for name, new in after.config.text.identity.items()
+            if (old := before.config.text.identity[name]) != new
+            and "" not in (old, new)  # not recorded
+        ]
+        if differing:
             raise UserError(
                 f"stages {before.config.name} and {after.config.name} were trained "
-                f"with different text settings: {before.config.text} and "
-                f"{after.config.text}"
+                f"with different embeddings, {', '.join(differing)}; give stages that "
+                "were trained with the same"
             )
 
 

@@ -117,7 +117,7 @@ def draw_examples(stage: Stage, key: jax.Array, batch: Batch) -> Examples:
         return jax.vmap(lambda k: jax.random.normal(k, shape))(keys)
 
     uniform = jax.vmap(jax.random.uniform)
-    assert isinstance(batch.text, TextEmbeddings)  # encoding in the step comes later
+    assert isinstance(batch.text, TextEmbeddings)  # the loop has encoded tokens
     drop = uniform(drop_keys) < config.diffusion.cond_drop_prob
     low_res = aug_level = aug_noise = None
     if config.is_super_resolution:

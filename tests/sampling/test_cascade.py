@@ -61,7 +61,7 @@ def test_stages_in_the_wrong_order_are_refused(order, message):
 
 def test_stages_of_different_text_are_refused():
     other = tiny_stage("sr", text={"width": 16})
-    with pytest.raises(UserError, match="different text"):
+    with pytest.raises(UserError, match="different embeddings"):
         check_cascade([tiny_stage(), other])
 
 
