@@ -1,8 +1,8 @@
 """The paper's second super-resolution stage: (text, 256 x 256) -> 1024 x 1024.
 
 Imagen, arXiv:2205.11487, section 2.5 and appendix F.3. No self-attention, so that it
-can be trained on 64 -> 256 crops of 1024-pixel pictures and sampled on whole ones:
-`resolution` here is that of the crops.
+is trained on 64 -> 256 crops of 1024-pixel pictures (`data.crop_size`) and sampled on
+whole ones.
 
     python -m imagen_jax.train --config=configs/imagen_sr1024_400m.py --workdir=DIR
     python -m imagen_jax.train --config=configs/imagen_sr1024_400m.py:literal ...
@@ -24,8 +24,8 @@ def get_config(reading: str = "nearest") -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "name": "sr1024",
-            "resolution": 256,
-            "low_res_resolution": 64,
+            "resolution": 1024,
+            "low_res_resolution": 256,
             "text": {"encoder": "t5_v1_1_xxl", "width": 4096, "max_length": 128},
             "network": {
                 "kind": "efficient_unet",
@@ -46,6 +46,7 @@ def get_config(reading: str = "nearest") -> ml_collections.ConfigDict:
                 "prediction": "eps",
                 "cond_drop_prob": 0.1,
             },
+            "data": {"crop_size": 256},
             "optimizer": {
                 "kind": "adam",
                 "learning_rate": 1e-4,

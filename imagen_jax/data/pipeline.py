@@ -20,21 +20,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import BFloat16, Bool, Int64, UInt8
+from jaxtyping import Int64, UInt8
 
 from imagen_jax.data import images
+from imagen_jax.data.crops import CropSpec, crop_offset, crop_pair
 from imagen_jax.data.records import BadRecordError, Source
 from imagen_jax.errors import UserError
-from imagen_jax.interfaces import Batch, TextEmbeddings
+from imagen_jax.interfaces import Batch, TextEmbeddings, TextTokens
 from imagen_jax.optional import import_optional
 
 _log = logging.getLogger(__name__)
 
-Lookup = Callable[
-    [Sequence[str]],
-    tuple[BFloat16[np.ndarray, "b n d"], Bool[np.ndarray, "b n"]],
-]
-"""Captions to (embed, mask), e.g. `EmbeddingStore.lookup`."""
+TextFn = Callable[[Sequence[str]], TextEmbeddings | TextTokens]
+"""Captions to numpy arrays: embeddings out of a store, or tokens to encode later."""
 
 _MIN_READ = 1000  # reads before a share of bad records means something
 
@@ -81,12 +79,13 @@ class BatchMaker:
     def __init__(
         self,
         source: Source,
-        lookup: Lookup,
+        text_fn: TextFn,
         *,
         resolution: int,
         batch_size: int,
         seed: int,
         shard: tuple[int, int] = (0, 1),
+        crop: CropSpec | None = None,
         cache: bool = False,
         max_bad_share: float = 0.01,
     ):
@@ -94,11 +93,12 @@ class BatchMaker:
 
         Args:
           source: where records come from.
-          lookup: captions to text embeddings and mask.
+          text_fn: captions to what a batch carries of them.
           resolution: side of the pictures in pixels.
           batch_size: the global one, a multiple of the shard count.
           seed: of the data order, at least 0.
           shard: (index, count) of this host's slice of every batch.
+          crop: train on crops of the pictures; None on whole ones.
           cache: keep decoded pictures in memory (3 resolution^2 bytes a record), so
             that small sets are decoded once.
           max_bad_share: share of unreadable records, in [0, 1], above which the run
@@ -121,12 +121,13 @@ class BatchMaker:
             raise UserError("the data source holds no record; prepare the data first")
         self.bad: collections.Counter[str] = collections.Counter()
         self._source = source
-        self._lookup = lookup
-        self._resolution = resolution
+        self._text_fn = text_fn
         self._batch_size = batch_size
         self._seed = seed
         part = batch_size // count
         self._slice = slice(index * part, (index + 1) * part)
+        self._crop = crop
+        self._resolution = resolution
         self._cache: dict[int, _Example] | None = {} if cache else None
         self._max_bad_share = max_bad_share
         self._bad_rows: set[int] = set()
@@ -146,10 +147,27 @@ class BatchMaker:
         rows = rows_of_batch(len(self._source), self._batch_size, self._seed, int(k))
         examples = [self._example(int(row)) for row in rows[self._slice]]
         self._check_bad_share()
-        embed, mask = self._lookup([example.caption for example in examples])
-        pictures = np.stack([example.image for example in examples])
+        text = self._text_fn([example.caption for example in examples])
+        pictures = [example.image for example in examples]
+        low_res = None
+        if self._crop:
+            first = int(k) * self._batch_size + self._slice.start
+            pictures, small = zip(
+                *(
+                    self._cropped(picture, first + i, self._crop)
+                    for i, picture in enumerate(pictures)
+                ),
+                strict=True,
+            )
+            low_res = np.stack(small)
         # The containers' fields are jax arrays; these become so on the mesh.
-        return Batch(pictures, TextEmbeddings(embed, mask))  # pyright: ignore[reportArgumentType]
+        return Batch(np.stack(pictures), text, low_res)  # pyright: ignore[reportArgumentType]
+
+    def _cropped(
+        self, picture: np.ndarray, position: int, crop: CropSpec
+    ) -> tuple[np.ndarray, np.ndarray]:
+        offset = crop_offset(self._seed, position, self._resolution, crop)
+        return crop_pair(picture, offset, crop)
 
     def _example(self, row: int) -> _Example:
         """Returns record `row`, or the nearest good one after it in storage order."""
@@ -175,8 +193,7 @@ class BatchMaker:
         try:
             record = self._source[row]
             name = record.name
-            picture = images.decode(record.image)
-            image = images.resize_and_crop(picture, self._resolution)
+            image = images.decode_square(record.image, self._resolution)
         except BadRecordError as error:
             self._count_bad(row, name, error)
             return None

@@ -8,6 +8,7 @@ from imagen_jax.data.images import encode_png
 from imagen_jax.data.pipeline import BatchMaker, iterate, rows_of_batch
 from imagen_jax.data.records import BadRecordError, Record
 from imagen_jax.errors import UserError
+from imagen_jax.interfaces import TextEmbeddings
 
 
 class NumberedSource:
@@ -34,7 +35,7 @@ class NumberedSource:
 def lookup(captions):
     """Embeds caption "i" as the number i (bfloat16 is exact up to 256)."""
     numbers = np.array([float(c) for c in captions], ml_dtypes.bfloat16)
-    return numbers[:, None, None], np.ones((len(captions), 1), bool)
+    return TextEmbeddings(numbers[:, None, None], np.ones((len(captions), 1), bool))
 
 
 def make(source, **changes):
