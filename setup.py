@@ -63,6 +63,13 @@ EXTRAS = {
     ],
     # External implementations that the tests compare with.
     "oracle": ["torch==2.13.0", "transformers>=5", "diffusers>=0.30"],
+    # Buckets on localhost, for the tests.
+    "emulators": [
+        "moto[s3]>=5",
+        "flask>=3",
+        "flask-cors>=6",
+        "gcp-storage-emulator>=2026.7",
+    ],
     "notebook": ["matplotlib>=3.9", "treescope>=0.1.7"],
 }
 

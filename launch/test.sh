@@ -17,7 +17,7 @@ extras=dev,quickstart,text,text-hf
 marks="not slow and not oracle and not gpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,text,text-hf,oracle
+  extras=dev,quickstart,text,text-hf,oracle,cloud,emulators
   marks="not tensorflow"
 fi
 

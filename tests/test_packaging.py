@@ -17,7 +17,16 @@ from packaging.utils import canonicalize_name
 import imagen_jax
 
 ROOT = Path(__file__).parent.parent
-PINNED_EXTRAS = ("quickstart", "text", "eval", "dev", "oracle")
+PINNED_EXTRAS = (
+    "quickstart",
+    "text",
+    "text-hf",
+    "eval",
+    "dev",
+    "oracle",
+    "cloud",
+    "emulators",
+)
 CONSTRAINTS = sorted((ROOT / "constraints").glob("py*.txt"))
 
 
