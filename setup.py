@@ -47,6 +47,7 @@ EXTRAS = {
     "text-hf": ["huggingface_hub>=2.4", "tokenizers>=0.21"],
     # Embedding stores in gs:// and s3://.
     "cloud": ["fsspec>=2024.6", "gcsfs>=2024.6", "s3fs>=2024.6"],
+    "parquet": ["pyarrow>=15"],
     "tfds": ["tensorflow-datasets>=4.9.9"],
     "seqio": ["seqio>=0.0.20"],  # brings TensorFlow: 2.4 GB
     "tpu": ["jax[tpu]>=0.10.1"],

@@ -13,11 +13,11 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-extras=dev,quickstart,text,text-hf
+extras=dev,quickstart,text,text-hf,parquet
 marks="not slow and not oracle and not gpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,text,text-hf,oracle,cloud,emulators
+  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators
   marks="not tensorflow"
 fi
 

@@ -25,6 +25,7 @@ PINNED_EXTRAS = (
     "dev",
     "oracle",
     "cloud",
+    "parquet",
     "emulators",
 )
 CONSTRAINTS = sorted((ROOT / "constraints").glob("py*.txt"))

@@ -7,6 +7,7 @@ embedding_store  captions' embeddings on disk: the reader; store_format has the 
 remote           folders on this disk or in a bucket
 pipeline         batch k as a pure function of (seed, k); prefetching
 synthetic        coloured shapes made on the fly, for tests and smoke runs
+indexing/        where each picture of tars, Parquet and folders lies, made once
 sources/         where records come from
 optional         packages that only some users need
 """

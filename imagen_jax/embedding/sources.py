@@ -37,9 +37,12 @@ def captions_of(source: Source) -> Iterator[str]:
     """Yields the caption of each record; a bad record is logged and left out.
 
     Leaving it out shifts nothing here: a store has no order that anything relies on.
+    A source that has its captions apart (an index) is asked for them by `caption(i)`,
+    so that no picture is read.
     """
+    read = getattr(source, "caption", lambda index: source[index].caption)
     for index in range(len(source)):
         try:
-            yield source[index].caption
+            yield read(index)
         except BadRecordError as error:
             _log.warning("record %d has no usable caption: %s", index, error)

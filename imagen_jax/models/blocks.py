@@ -160,6 +160,8 @@ class Layers(nn.Module):
             split_rngs={"params": True},
             in_axes=cast(Any, (0, nn.broadcast)),  # Flax infers int from its default
             length=self.length,
-            unroll=self.length if self.unroll else 1,
+            # At least 2: JAX makes a loop of a single layer when unroll is 1, and on a
+            # CPU the kernel gradient of a convolution in a loop is 10 times slower.
+            unroll=max(self.length, 2) if self.unroll else 1,
         )
         return scanned(**dict(self.layer), name="layers")(x, skips, cond)

@@ -18,35 +18,43 @@ import tensorflow_datasets as tfds
 from imagen_jax.data import images
 from imagen_jax.data.sources import openmoji
 
-SIZE = 256
+SIZE = 256  # of the quickstart's pictures
 VERSION = "1.0.0"
 _NUM_HELD_OUT_VARIANTS = {"default": 12, "core": 4, "all": 1}
 
 
 @dataclasses.dataclass(kw_only=True)
 class OpenmojiConfig(tfds.core.BuilderConfig):
-    """Which set, and how many training pictures per pair."""
+    """Which set, how many training pictures per pair, and the pictures' side."""
 
     set_name: str
     variants: int
+    size: int
 
 
-def make_config(set_name: str, variants: int | None = None) -> OpenmojiConfig:
+def make_config(
+    set_name: str, variants: int | None = None, size: int = SIZE
+) -> OpenmojiConfig:
     """Returns the TFDS config of a set.
 
     Args:
       set_name: one of `openmoji.SETS`.
       variants: training pictures per pair, at least 1; None for the default: 48, 16
-        or 2, which makes 2,304, 10,112 or about 30,000 pictures. Another number
-        becomes part of the config's name, so that both can be stored.
+        or 2, which makes 2,304, 10,112 or about 30,000 pictures.
+      size: side of the pictures in pixels, at least 1.
+
+    Another number or size becomes part of the config's name, so that both can be
+    stored.
     """
     default = {"default": 48, "core": 16, "all": 2}[set_name]
     name = set_name if variants in (None, default) else f"{set_name}_{variants}"
+    name += "" if size == SIZE else f"_{size}px"
     return OpenmojiConfig(
         name=name,
         description=f"The concepts and grounds of the set {set_name!r}.",
         set_name=set_name,
         variants=variants or default,
+        size=size,
     )
 
 
@@ -60,6 +68,7 @@ class Openmoji(tfds.core.GeneratorBasedBuilder):
     BUILDER_CONFIGS: ClassVar[list] = [make_config(name) for name in openmoji.SETS]
 
     def _info(self) -> tfds.core.DatasetInfo:
+        config: Any = self.builder_config
         return tfds.core.DatasetInfo(
             builder=self,
             description="OpenMoji drawings on coloured grounds, with captions.",
@@ -68,7 +77,7 @@ class Openmoji(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(
-                        shape=(SIZE, SIZE, 3), encoding_format="png"
+                        shape=(config.size, config.size, 3), encoding_format="png"
                     ),
                     "caption": tfds.features.Text(),
                     "concept": tfds.features.Text(),
@@ -90,11 +99,12 @@ class Openmoji(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, num_variants: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        config: Any = self.builder_config
+
         def png(pair: openmoji.Pair, variant: int) -> io.BytesIO:
-            picture = openmoji.compose_variant(pair, variant, split, SIZE)
+            picture = openmoji.compose_variant(pair, variant, split, config.size)
             return io.BytesIO(images.encode_png(picture))
 
-        config: Any = self.builder_config
         # Resizing and compressing release the interpreter lock, so threads help;
         # processes would be forked, which a program that loaded JAX must not do.
         with ThreadPoolExecutor(2) as pool:
