@@ -2,7 +2,11 @@
 
 A workdir holds `config.json` and `checkpoints/STEP/`, written asynchronously and
 committed by a rename, so a killed run leaves the last complete one. Restoring puts each
-leaf straight onto the devices that its sharding names.
+leaf straight onto the devices that its sharding names, whatever mesh and number of
+hosts wrote it.
+
+With several processes each writes the parts that its devices hold, to the folder that
+all share; all must call every method of `Checkpoints`, in the same order.
 """
 
 import json
@@ -25,7 +29,13 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             (Path(workdir) / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=True, enable_async_checkpointing=True
+                max_to_keep=keep,
+                create=True,
+                enable_async_checkpointing=True,
+                # What a killed run had not finished would stay for ever.
+                cleanup_tmp_directories=True,
+                # Hosts whose views of the disk differ must not take different steps.
+                single_host_load_and_broadcast=True,
             ),
         )
 

@@ -227,11 +227,23 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis of the mesh; one axis may be -1 = all that are left."""
+    """Devices along each axis of the mesh; one axis may be -1 = all that are left.
+
+    Attributes:
+      data: copies of the parameters, each with its part of the batch.
+      fsdp: parts of the parameters and of the batch.
+      tensor: parts of attention heads and of channels.
+      num_slices: TPU slices (or hosts with GPUs) whose links among each other are slow;
+        `data` runs over them, so it must be a multiple.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    num_slices: int = 1
+
+    def __post_init__(self):
+        check_positive("mesh.", self, "num_slices")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,15 +7,16 @@ set can be scored as well (`config.preview.openmoji_set`).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from imagen_jax.data.embedding_store import EmbeddingStore
-from imagen_jax.data.images import box_downsample, decode, resize_and_crop
+from imagen_jax.data.probe import read_probe
 from imagen_jax.data.records import Source
 from imagen_jax.data.sources import openmoji
 from imagen_jax.diffusion.augmentation import to_uint8, to_unit
@@ -24,44 +25,44 @@ from imagen_jax.evaluation.emoji_score import EmojiScorer
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.evaluation.prompt_score import score_pictures
 from imagen_jax.interfaces import TextEmbeddings
+from imagen_jax.parallel.sharding import replicated
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import Params, Stage
 
 COLUMNS = 8
 
+EmbedFn = Callable[[Sequence[str]], TextEmbeddings]
+
 
 def make_preview(
-    stage: Stage, store: EmbeddingStore, source: Source, workdir: Path
+    stage: Stage, embed: EmbedFn, source: Source, workdir: Path, mesh: Mesh
 ) -> Callable[[int, Params], dict[str, float]]:
     """Returns (step, parameters) -> metrics, which writes `workdir/previews/*.png`.
 
     Args:
       stage: the stage that is trained.
-      store: embeddings of the source's captions.
+      embed: captions to embeddings, numpy.
       source: what to show; `config.preview.count` records, evenly spaced.
-      workdir: of the run.
+      workdir: of the run; process 0 writes there.
+      mesh: that the stage is trained on; all its processes must call what is returned.
 
     Raises:
-      UserError: a caption is not in the store, or not in `config.preview.openmoji_set`.
+      UserError: a caption has no embedding or is not in `config.preview.openmoji_set`.
     """
     config = stage.config
-    rows = np.linspace(0, len(source) - 1, config.preview.count).astype(int)
-    records = [source[int(row)] for row in rows]
-    prompts = [record.caption for record in records]
-    text = TextEmbeddings(*map(jnp.asarray, store.lookup(prompts)))
+    probe = read_probe(
+        source, config.preview.count, config.resolution, config.low_res_resolution
+    )
+    prompts = probe.captions
+    text = put_whole(embed(prompts), mesh)
     low_res = None
-    if config.is_super_resolution:
-        factor = config.resolution // config.low_res_resolution
-        pictures = [
-            resize_and_crop(decode(record.image), config.resolution)
-            for record in records
-        ]
-        small = [box_downsample(picture, factor) for picture in pictures]
-        low_res = to_unit(jnp.asarray(np.stack(small)))
+    if probe.low_res is not None:
+        low_res = put_whole(to_unit(jnp.asarray(probe.low_res)), mesh)
     steps = config.preview.num_steps or config.sampler.num_steps
     settings = dataclasses.replace(config.sampler, num_steps=steps)
     sampler = Sampler(stage, settings)
-    seeds = np.arange(len(prompts))
+    values = put_whole(sampling_params(settings, np.arange(len(prompts))), mesh)
+    gather_bytes = jax.jit(to_uint8, out_shardings=replicated(mesh))
     if config.preview.openmoji_set:
         scorer = EmojiScorer(config.preview.openmoji_set)
         listed = openmoji.pairs(config.preview.openmoji_set)
@@ -74,8 +75,7 @@ def make_preview(
         pairs = [pair_of[prompt] for prompt in prompts]
 
     def preview(step: int, params: Params) -> dict[str, float]:
-        pictures = sampler(params, text, sampling_params(settings, seeds), low_res)
-        pictures = np.asarray(jax.device_get(to_uint8(pictures)))
+        pictures = np.asarray(gather_bytes(sampler(params, text, values, low_res)))
         if jax.process_index() == 0:
             path = workdir / "previews" / f"step_{step:08d}.png"
             title = f"{config.name}, step {step}"
@@ -89,3 +89,16 @@ def make_preview(
         }
 
     return preview
+
+
+def put_whole(tree: Any, mesh: Mesh) -> Any:
+    """Returns arrays that are equal on all hosts as global ones, whole on each device.
+
+    The network splits its activations over the mesh by itself.
+    """
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(
+            replicated(mesh), np.asarray(leaf)
+        ),
+        tree,
+    )

@@ -3,6 +3,9 @@ r"""`python -m imagen_jax.train`: trains one stage from a config file.
     python -m imagen_jax.train --config=configs/quickstart_base.py --workdir=DIR \
         --config.train.num_steps=2000
 
+On a TPU pod or under Slurm run it on every host with --coordinator=auto, elsewhere with
+--coordinator=HOST:PORT --num_processes=N --process_id=I; all share --workdir.
+
 Flags and wiring only; the loop is `imagen_jax.training.loop`.
 """
 
@@ -14,14 +17,16 @@ import jax
 
 from imagen_jax.config import StageConfig
 from imagen_jax.config_file import load_config
-from imagen_jax.data.embedding_store import EmbeddingStore
+from imagen_jax.data.crops import CropSpec
 from imagen_jax.data.pipeline import BatchMaker, iterate
 from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.parallel.distributed import add_flags, join
 from imagen_jax.parallel.mesh import check_batch_size, data_shard, make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, unsharded_by_tensor
 from imagen_jax.preview import make_preview
 from imagen_jax.stage import build_stage
+from imagen_jax.text_source import open_text, with_identity
 from imagen_jax.training.loop import train
 
 
@@ -37,21 +42,25 @@ def main() -> None:
     parser.add_argument(
         "--platform", help="overrides the config's platform; 'any' takes what is there"
     )
+    add_flags(parser)
     flags, rest = parser.parse_known_args()
     overrides = [argument.removeprefix("--config.") for argument in rest]
     if unknown := [a for a in rest if not a.startswith("--config.")]:
         raise UserError(
-            f"unknown flag {unknown[0]!r}; flags are --config, --workdir, --platform "
-            "and --config.FIELD=VALUE"
+            f"unknown flag {unknown[0]!r}; flags are --config, --workdir, --platform, "
+            "--coordinator, --num_processes, --process_id and --config.FIELD=VALUE"
         )
     if flags.platform:
         overrides.append(f"platform={flags.platform}")
     config = load_config(flags.config, overrides)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    join(flags.coordinator, flags.num_processes, flags.process_id)
     check_platform(config)
 
     mesh = make_mesh(config.mesh)
     check_batch_size(config.train.batch_size, mesh)
+    text = open_text(config.text, config.data.store, mesh)
+    config = with_identity(config, text.identity)
     stage = build_stage(config, constrain=constrain_batch)
     if config.mesh.tensor > 1:
         abstract = jax.eval_shape(build_stage(config).init_params, jax.random.key(0))
@@ -60,29 +69,37 @@ def main() -> None:
             f"mesh.tensor = {config.mesh.tensor} does not divide and replicates "
             f"{len(whole)} parameters: {', '.join(whole) or 'none'}"
         )
-    store = EmbeddingStore(config.data.store)
-    store.check(width=config.text.width, encoder=config.text.encoder)
     maker = BatchMaker(
         open_source(config.data.source),
-        store.lookup,
+        text.batch_text,
         resolution=config.resolution,
         batch_size=config.train.batch_size,
         seed=config.seed,
         shard=data_shard(mesh),
+        crop=crop_of(config),
         cache=config.data.cache,
         max_bad_share=config.data.max_bad_share,
     )
     preview = None
     if config.train.preview_every:
         source = open_source(config.preview.source)
-        preview = make_preview(stage, store, source, flags.workdir)
+        preview = make_preview(stage, text.embed, source, flags.workdir, mesh)
     train(
         stage,
         mesh,
         lambda start, stop: iterate(maker, start, stop, config.data.num_threads),
         flags.workdir,
+        encode_fn=text.encode_fn,
         preview_fn=preview,
     )
+
+
+def crop_of(config: StageConfig) -> CropSpec | None:
+    """Returns the training crops that the config asks for."""
+    if not config.data.crop_size:
+        return None
+    factor = config.resolution // config.low_res_resolution
+    return CropSpec(config.data.crop_size, factor)
 
 
 def check_platform(config: StageConfig) -> None:

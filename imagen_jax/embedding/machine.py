@@ -6,6 +6,7 @@ import jax
 
 from imagen_jax.config import MeshConfig
 from imagen_jax.errors import UserError
+from imagen_jax.parallel.distributed import join
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.parallel.sharding import place_on, to_global
 from imagen_jax.text.encoder import TextEncoder, load_encoder
@@ -34,21 +35,11 @@ def join_hosts(
     """
     if hosts and coordinator:
         raise UserError("give --hosts or --coordinator, not both")
-    if coordinator not in (None, "auto") and None in (num_processes, process_id):
-        raise UserError(
-            f"--coordinator={coordinator} needs --num_processes and --process_id too; "
-            "on a TPU pod or under Slurm give --coordinator=auto"
-        )
     if hosts:
         if not (match := re.fullmatch(r"(\d+)/(\d+)", hosts)):
             raise UserError(f"--hosts is {hosts!r}; give I/N, such as 0/4")
         return int(match[1]), int(match[2])
-    if not coordinator:
-        return 0, 1
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+    join(coordinator, num_processes, process_id)
     return jax.process_index(), jax.process_count()
 
 

@@ -1,7 +1,9 @@
 """The mesh of devices, with axes `data`, `fsdp` and `tensor`.
 
 The batch is split over `data` and `fsdp` together; parameters are split over `fsdp`
-and, inside attention and residual blocks, over `tensor`.
+and, inside attention and residual blocks, over `tensor`. Over several slices (groups of
+devices that only the data-center network, DCN, joins) goes `data` alone: per step it
+carries one reduction of the gradients, the other axes carry much more.
 """
 
 import math
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -29,7 +32,8 @@ def make_mesh(
       devices: the `jax.Device`s to use; None means all.
 
     Raises:
-      UserError: the product of the axes is not the number of devices.
+      UserError: the product of the axes is not the number of devices, or the slices
+        are not those that the config states.
     """
     devices = jax.devices() if devices is None else list(devices)
     shape = [config.data, config.fsdp, config.tensor]
@@ -42,11 +46,41 @@ def make_mesh(
             f"{config.tensor} does not make {len(devices)} devices; "
             "set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is left"
         )
-    grid = mesh_utils.create_device_mesh(
-        shape, devices=devices, allow_split_physical_axes=True
-    )
+    grid = _device_grid(shape, config.num_slices, devices)
     # Explicit axes, the default of jax.make_mesh, break Linen layers under FSDP.
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _device_grid(
+    shape: Sequence[int], num_slices: int, devices: Sequence[Any]
+) -> np.ndarray:
+    """Returns the devices laid out so that neighbours in the grid are near each other.
+
+    Each slice holds consecutive coordinates of `data` and all of the other axes.
+    """
+    # Hosts with GPUs count as slices too, but may be left in one.
+    found = len({getattr(device, "slice_index", 0) for device in devices})
+    is_tpu = devices[0].platform == "tpu"
+    if num_slices != found and (num_slices > 1 or is_tpu):
+        raise UserError(
+            f"mesh.num_slices is {num_slices}; the devices are in {found} slice(s)"
+        )
+    data, fsdp, tensor = shape
+    if data % num_slices:
+        raise UserError(
+            f"mesh.data is {data}; it must be a multiple of mesh.num_slices, "
+            f"{num_slices}, because only that axis may run over several slices"
+        )
+    if num_slices == 1:
+        return mesh_utils.create_device_mesh(
+            shape, devices=devices, allow_split_physical_axes=True
+        )
+    return mesh_utils.create_hybrid_device_mesh(
+        (data // num_slices, fsdp, tensor),
+        (num_slices, 1, 1),
+        devices=devices,
+        allow_split_physical_axes=True,
+    )
 
 
 def num_batch_shards(mesh: Mesh) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from imagen_jax.parallel.mesh import BATCH_AXES, data_shard
 
@@ -38,7 +38,9 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 STACKED = re.compile(r"(^|/)layers/")
 
 
-def partition_spec(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def partition_spec(
+    path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
+) -> PartitionSpec:
     """Returns where a leaf lives.
 
     Args:

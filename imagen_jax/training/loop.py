@@ -3,12 +3,14 @@
 A step is one call of the jitted `step.train_step`; around it the loop logs, previews
 and checkpoints on their periods. Batch k is a function of (seed, k) and the random
 numbers of step k of (seed, k) too, so resuming needs the train state and nothing else.
+
+Every process of a run (one per host of a pod) calls `train`. They take the same steps
+and write checkpoints together; config.json and metrics are written by process 0.
 """
 
 import contextlib
 import functools
-import signal
-import tempfile
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +22,11 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from imagen_jax.checkpoint import Checkpoints, write_config
+from imagen_jax.config import StageConfig
 from imagen_jax.config_file import read_config
 from imagen_jax.errors import UserError
-from imagen_jax.interfaces import Batch
+from imagen_jax.interfaces import Batch, TextEmbeddings, TextTokens
+from imagen_jax.parallel.distributed import StopNotice, raise_together, same_on_all
 from imagen_jax.parallel.sharding import (
     batch_sharding,
     replicated,
@@ -47,6 +51,7 @@ FIXED_FIELDS = (
 )
 
 BatchesFn = Callable[[int, int], Iterator[Batch]]
+EncodeFn = Callable[[TextTokens], TextEmbeddings]
 PreviewFn = Callable[[int, Params], dict[str, float]]
 
 
@@ -56,6 +61,7 @@ def train(
     batches_fn: BatchesFn,
     workdir: Path,
     *,
+    encode_fn: EncodeFn | None = None,
     preview_fn: PreviewFn | None = None,
 ) -> TrainState:
     """Trains a stage to its last step, resuming from the workdir's newest checkpoint.
@@ -64,12 +70,15 @@ def train(
       stage: the stage.
       mesh: the devices.
       batches_fn: (start, stop) -> this host's rows of batches start .. stop - 1.
-      workdir: made if missing; config.json, checkpoints/, metrics.jsonl, logs/.
+      workdir: made if missing, on a disk that all hosts share; config.json,
+        checkpoints/, metrics.jsonl, logs/.
+      encode_fn: the frozen text encoder, for batches that carry tokens: global arrays
+        in, global arrays out. None where batches carry embeddings.
       preview_fn: (step, averaged parameters) -> metrics, called every
         `train.preview_every` steps and after the last.
 
     Returns:
-      The state after the last step, or at the signal to stop (SIGTERM).
+      The state after the last step, or at the notice to stop (SIGTERM to any process).
 
     Raises:
       UserError: the workdir is of another config or cannot be written, or too many
@@ -79,7 +88,7 @@ def train(
     claim_workdir(workdir, stage)
     # Closed on errors too: what was saved and logged by then is on disk.
     with jax.set_mesh(mesh), contextlib.ExitStack() as opened:
-        stop_signal = opened.enter_context(_StopSignal())
+        stop_notice = opened.enter_context(StopNotice())
         optimizer = make_optimizer(stage.config.optimizer, settings.num_steps)
         root_key = jax.random.key(stage.config.seed)
         shardings = state_shardings(stage, optimizer, mesh)
@@ -104,7 +113,10 @@ def train(
         log_time, log_step = time.monotonic(), start
         batches = batches_fn(start, settings.num_steps)
         for step in range(start + 1, settings.num_steps + 1):
-            state, metrics = step_fn(root_key, state, to_global(next(batches), mesh))
+            batch = to_global(next(batches), mesh)
+            if encode_fn:
+                batch = batch._replace(text=encode_fn(batch.text))
+            state, metrics = step_fn(root_key, state, batch)
             progress.update()
 
             last = step == settings.num_steps
@@ -125,7 +137,7 @@ def train(
                 ema_params = state.ema_params[ema_names(settings)[0]]
                 metrics_writer.write(step, preview_fn(step, ema_params))
                 log_time, log_step = time.monotonic(), step  # previews are not steps
-            stopping = stop_signal.received  # read once: stopping implies saving
+            stopping = stop_notice.reached(step)  # read once: stopping implies saving
             if _is_due(step, settings.checkpoint_every, last) or stopping:
                 checkpoints.save(step, state)
             if stopping:
@@ -137,23 +149,58 @@ def train(
 def claim_workdir(workdir: Path, stage: Stage) -> None:
     """Makes the workdir, or checks that it holds a run of this stage.
 
+    Process 0 does so; the others then look whether it is the folder that they see.
+
     Raises:
-      UserError: it holds another run, or cannot be written.
+      UserError: on all processes: it holds another run, cannot be written, or is not
+        shared.
     """
+    first = jax.process_index() == 0
+    mark = workdir / f".claim-{same_on_all(secrets.randbits(31)):08x}"
+
+    def claim() -> None:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            check_same_run(workdir, stage)
+            mark.touch()  # a disk that cannot be written fails now, not after hours
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir} cannot be written: {error}"
+            ) from error
+
+    def look() -> None:
+        if not mark.exists():
+            raise UserError(
+                f"--workdir={workdir} is not the folder that process 0 sees; give one "
+                "on a disk that all hosts share"
+            )
+
+    raise_together(claim if first else lambda: None)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").exists():
-            before = read_config(workdir / "config.json")
-            for field in FIXED_FIELDS:
-                old, new = getattr(before, field), getattr(stage.config, field)
-                if old != new:
-                    raise UserError(
-                        f"{workdir} holds a run with another {field}: {old}, not "
-                        f"{new}; use another --workdir"
-                    )
-        tempfile.TemporaryFile(dir=workdir).close()  # fails now, not after hours
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error}") from error
+        raise_together(look)
+    finally:
+        marks = workdir.glob(".claim-*") if first else ()  # a killed run's too
+        for left_over in marks:
+            left_over.unlink()
+
+
+def check_same_run(workdir: Path, stage: Stage) -> None:
+    """Raises a UserError if the workdir's config.json is of another run."""
+    if not (workdir / "config.json").exists():
+        return
+    before = read_config(workdir / "config.json")
+    for field in FIXED_FIELDS:
+        old, new = (_fixed_part(config, field) for config in (before, stage.config))
+        if old != new:
+            raise UserError(
+                f"{workdir} holds a run with another {field}: {old}, not {new}; use "
+                "another --workdir"
+            )
+
+
+def _fixed_part(config: StageConfig, field: str) -> Any:
+    """Returns a field of FIXED_FIELDS; of `text`, what says which embeddings it is."""
+    return config.text.identity if field == "text" else getattr(config, field)
 
 
 def state_shardings(
@@ -214,18 +261,3 @@ def stop_if_diverged(values: dict[str, float], limit: int, step: int) -> None:
 
 def _is_due(step: int, period: int, last: bool) -> bool:
     return period > 0 and (last or step % period == 0)
-
-
-class _StopSignal:
-    """Inside the context, SIGTERM sets `received` instead of ending the process."""
-
-    def __enter__(self) -> "_StopSignal":
-        self.received = False
-        self._old = signal.signal(signal.SIGTERM, self._receive)
-        return self
-
-    def _receive(self, signum, frame) -> None:
-        self.received = True
-
-    def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGTERM, self._old)

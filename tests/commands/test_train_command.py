@@ -10,12 +10,14 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from imagen_jax import train
 from imagen_jax.config_file import read_config
 from imagen_jax.data.embedding_store import Manifest, write_store
 from imagen_jax.data.synthetic import SyntheticSource
 from tests.commands.command import run
+from tests.text.tiny_bert import CONFIG, write_folder
 from tests.tiny import BASE, TOKENS, WIDTH
 
 SOURCE = "synthetic:32:8"
@@ -63,6 +65,31 @@ def test_trains_writes_and_resumes(tmp_path, monkeypatch, capfd, files):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert list((tmp_path / "run" / "logs").glob("events*"))
+
+
+def test_trains_with_the_encoder_inside_the_job(tmp_path, monkeypatch, capfd, files):
+    """No store: captions travel as tokens, and config.json says by which encoder."""
+    encoder = write_folder(tmp_path / "encoder")
+    flags = [
+        f"--config={files}/config.py",
+        f"--workdir={tmp_path}/run",
+        "--config.train.num_steps=2",
+        "--config.data.store=''",
+        "--config.text.on_the_fly=True",
+        "--config.text.encoder=tiny_bert",
+        f"--config.text.width={CONFIG.width}",
+        f"--config.text.weights_path={encoder}",
+    ]
+    status, _, err = run(monkeypatch, capfd, train, *flags)
+    assert status == 0, err
+    text = read_config(tmp_path / "run" / "config.json").text
+    assert len(text.weights_sha256) == 64
+    assert text.tokenizer.startswith("tokenizer.json sha256:")
+    tensors = load_file(encoder / "model.safetensors")
+    save_file({k: v * 1.5 for k, v in tensors.items()}, encoder / "model.safetensors")
+    status, _, err = run(monkeypatch, capfd, train, *flags)
+    assert status == 2
+    assert "another text" in err[-1]
 
 
 @pytest.mark.parametrize(

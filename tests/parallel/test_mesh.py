@@ -1,5 +1,6 @@
 """Mesh shapes, and each host's part of the batch, on 8 virtual devices."""
 
+import dataclasses
 import types
 from unittest import mock
 
@@ -73,6 +74,87 @@ def test_a_shape_that_does_not_fit_is_refused(sizes):
         make_mesh(MeshConfig(*sizes))
     assert "{} x {} x {} does not make 8 devices".format(*sizes) in str(error.value)
     assert "to -1 to take what is left" in str(error.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeDevice:
+    """As much of a `jax.Device` as a mesh asks for."""
+
+    id: int
+    slice_index: int
+    platform: str
+    coords: tuple[int, int, int]
+    device_kind: str = "TPU v4"
+    core_on_chip: int = 0
+
+
+def devices_of_slices(*sizes, platform="tpu"):
+    """Stand-ins for the devices of slices of 2 x (size / 2) chips."""
+    places = [(number, i) for number, size in enumerate(sizes) for i in range(size)]
+    return [
+        FakeDevice(id, number, platform, (i % 2, i // 2, 0))
+        for id, (number, i) in enumerate(places)
+    ]
+
+
+def layout_of(config, devices):
+    """The slice at each coordinate of the mesh that `config` makes of the devices."""
+    grid = make_mesh(config, devices).devices
+    assert sorted(device.id for device in grid.flat) == list(range(len(devices)))
+    return np.vectorize(lambda device: device.slice_index)(grid)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (MeshConfig(num_slices=2), (8, 1, 1)),
+        (MeshConfig(data=-1, fsdp=4, num_slices=2), (2, 4, 1)),
+        (MeshConfig(data=4, fsdp=1, tensor=-1, num_slices=2), (4, 1, 2)),
+        (MeshConfig(data=2, fsdp=2, tensor=2, num_slices=2), (2, 2, 2)),
+    ],
+)
+def test_only_the_data_axis_runs_over_slices(config, shape):
+    # The order in which JAX lists the devices must not matter.
+    devices = devices_of_slices(4, 4)[::-1]
+    layout = layout_of(config, devices)
+    assert layout.shape == shape
+    half = shape[0] // 2
+    assert (layout[:half] == 0).all()
+    assert (layout[half:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("config", "slices", "text"),
+    [
+        (MeshConfig(num_slices=2), (8,), "mesh.num_slices is 2; the devices are in 1"),
+        (MeshConfig(num_slices=4), (4, 4), "num_slices is 4; the devices are in 2"),
+        (MeshConfig(), (4, 4), "mesh.num_slices is 1; the devices are in 2 slice(s)"),
+        (
+            MeshConfig(data=3, fsdp=4, num_slices=2),
+            (6, 6),
+            "mesh.data is 3; it must be a multiple of mesh.num_slices, 2",
+        ),
+    ],
+)
+def test_slices_that_are_not_as_stated_are_refused(config, slices, text):
+    with pytest.raises(UserError) as error:
+        make_mesh(config, devices_of_slices(*slices))
+    assert text in str(error.value)
+
+
+def test_hosts_with_gpus_are_slices_only_if_asked():
+    devices = devices_of_slices(4, 4, platform="gpu")
+    for num_slices in (1, 2):
+        config = MeshConfig(data=2, fsdp=4, num_slices=num_slices)
+        layout = layout_of(config, devices)
+        assert layout.tolist() == [[[0]] * 4, [[1]] * 4]
+
+
+def test_devices_that_state_no_slice_are_one():
+    with pytest.raises(UserError, match=r"num_slices is 2; the devices are in 1"):
+        make_mesh(MeshConfig(num_slices=2))
+    with pytest.raises(UserError, match=r"mesh.num_slices is 0; it must be greater"):
+        MeshConfig(num_slices=0)
 
 
 def test_a_batch_that_does_not_split_evenly_is_refused():
