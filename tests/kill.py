@@ -64,16 +64,18 @@ def wait_for_step(job: Job, processes: list[subprocess.Popen], step: int) -> boo
     raise RuntimeError(f"step {step} was not reached in {DEADLINE_SEC:.0f} s")
 
 
-def kill_once(job: Job, rng: np.random.Generator, start_sec: float) -> str | None:
+def kill_once(
+    job: Job, rng: np.random.Generator, start_sec: float, while_starting: bool
+) -> str | None:
     """Starts the job and kills it; returns where, or None if it ended before.
 
     Args:
       job: the run.
       rng: chooses moment and victim.
       start_sec: how long a start takes.
+      while_starting: whether the moment is to be within it.
     """
     resumed = max(job.checkpoint_steps(), default=0)
-    while_starting = rng.random() < 0.2
     step = resumed + int(rng.integers(1, CHECKPOINT_EVERY + 2))
     processes = job.start()
     if while_starting:
@@ -152,7 +154,9 @@ def check_interruptions(whole: Job, start_sec: float, times: int, seed: int) -> 
         job = Job(whole.files, whole.workdir.with_name(f"interrupted-{runs}"))
         if runs == 1:
             stop(job)
-        while done < times and (where := kill_once(job, rng, start_sec)):
+        while done < times and (
+            where := kill_once(job, rng, start_sec, while_starting=done % 5 == 3)
+        ):
             done += 1
             print(f"kill {done} of {times}: run {runs}, {where}", flush=True)
         job.wait(job.start())  # does nothing if it had ended already
