@@ -24,7 +24,7 @@ from imagen_jax.config import StageConfig, TextConfig
 from imagen_jax.data.embedding_store import EmbeddingStore
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings, TextTokens
-from imagen_jax.parallel.sharding import batch_sharding, place_on
+from imagen_jax.parallel.sharding import batch_sharding, place_on, replicated
 from imagen_jax.text.encoder import TextEncoder, load_encoder
 from imagen_jax.weights.folder import open_weights
 from imagen_jax.weights.hub import find_weights
@@ -98,10 +98,13 @@ def from_encoder(config: TextConfig, mesh: Mesh) -> TextSource:
     identity = encoder.identity()
     check_identity(config, identity, f"the text encoder {encoder.name}")
 
+    # On a mesh of several hosts each sees only its part of what `encode` returns.
+    gather = jax.jit(lambda text: text, out_shardings=replicated(mesh))
+
     def embed(captions: Sequence[str]) -> TextEmbeddings:
         distinct = sorted(set(captions))
         rows = np.array([distinct.index(caption) for caption in captions], int)
-        encoded = encoder.encode(encoder.tokenize(distinct))
+        encoded = gather(encoder.encode(encoder.tokenize(distinct)))
         stored = encoded._replace(embed=encoded.embed.astype(ml_dtypes.bfloat16))
         return jax.tree.map(lambda leaf: np.asarray(leaf)[rows], stored)
 

@@ -219,13 +219,13 @@ def work(records: Path, delay: float, arguments: list[str]) -> None:
         def batch(self, k):
             time.sleep(delay)
             batch = super().batch(k)
-            index, count = self._shard
-            first = k * BATCH_SIZE + index * (BATCH_SIZE // count)
+            parts, count = self._shard
+            places = np.arange(BATCH_SIZE).reshape(count, -1)[list(parts)]
             names = [
                 hashlib.sha256(image.tobytes() + embed.tobytes()).hexdigest()[:16]
                 for image, embed in zip(batch.image, batch.text.embed, strict=True)
             ]
-            positions = list(range(first, first + len(names)))
+            positions = (k * BATCH_SIZE + places).reshape(-1).tolist()
             line = json.dumps({"positions": positions, "records": names}) + "\n"
             with records.open("a") as file:
                 file.write(line)

@@ -4,7 +4,7 @@ The run reads an endless stream of positions p = 0, 1, 2, ...; batch k holds the
 positions k B to (k + 1) B - 1 of the global batch size B. Position p belongs to epoch
 p // n (n records) and reads the record at place p mod n of that epoch's permutation,
 so each record appears exactly once an epoch, also when a batch straddles two epochs.
-Each host takes its slice of the batch. The state of the data is therefore one integer,
+Each host takes its parts of the batch. The state of the data is therefore one integer,
 k, the same on every host and for every number of hosts.
 
 A bad record is counted, named in the log and replaced at the same position by the next
@@ -84,7 +84,7 @@ class BatchMaker:
         resolution: int,
         batch_size: int,
         seed: int,
-        shard: tuple[int, int] = (0, 1),
+        shard: tuple[tuple[int, ...], int] = ((0,), 1),
         crop: CropSpec | None = None,
         cache: bool = False,
         max_bad_share: float = 0.01,
@@ -97,7 +97,8 @@ class BatchMaker:
           resolution: side of the pictures in pixels.
           batch_size: the global one, a multiple of the shard count.
           seed: of the data order, at least 0.
-          shard: (index, count) of this host's slice of every batch.
+          shard: (parts, count): this host takes these of `count` even parts of every
+            batch.
           crop: train on crops of the pictures; None on whole ones.
           cache: keep decoded pictures in memory (3 resolution^2 bytes a record), so
             that small sets are decoded once.
@@ -107,15 +108,15 @@ class BatchMaker:
         Raises:
           UserError: if the source is empty or the batch does not divide.
         """
-        index, count = shard
-        if not 0 <= index < count:
+        parts, count = shard
+        if not all(0 <= part < count for part in parts):
             raise UserError(
-                f"shard is {shard}; it must be (index, count), index < count"
+                f"shard is {shard}; it must be (parts, count), each part < count"
             )
         if batch_size % count:
             raise UserError(
                 f"batch_size is {batch_size}; it must be a multiple of the {count} "
-                "hosts that share it"
+                "parts that it is split into"
             )
         if len(source) == 0:
             raise UserError("the data source holds no record; prepare the data first")
@@ -124,8 +125,8 @@ class BatchMaker:
         self._text_fn = text_fn
         self._batch_size = batch_size
         self._seed = seed
-        part = batch_size // count
-        self._slice = slice(index * part, (index + 1) * part)
+        places = np.arange(batch_size).reshape(count, -1)
+        self._places = places[list(parts)].reshape(-1)  # of this host, in the batch
         self._crop = crop
         self._resolution = resolution
         self._cache: dict[int, _Example] | None = {} if cache else None
@@ -145,17 +146,17 @@ class BatchMaker:
             has no embedding.
         """
         rows = rows_of_batch(len(self._source), self._batch_size, self._seed, int(k))
-        examples = [self._example(int(row)) for row in rows[self._slice]]
+        examples = [self._example(int(row)) for row in rows[self._places]]
         self._check_bad_share()
         text = self._text_fn([example.caption for example in examples])
         pictures = [example.image for example in examples]
         low_res = None
         if self._crop:
-            first = int(k) * self._batch_size + self._slice.start
+            positions = int(k) * self._batch_size + self._places
             pictures, small = zip(
                 *(
-                    self._cropped(picture, first + i, self._crop)
-                    for i, picture in enumerate(pictures)
+                    self._cropped(picture, int(position), self._crop)
+                    for picture, position in zip(pictures, positions, strict=True)
                 ),
                 strict=True,
             )

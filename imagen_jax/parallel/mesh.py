@@ -88,30 +88,20 @@ def num_batch_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def data_shard(mesh: Mesh) -> tuple[int, int]:
-    """Returns (index, count): which part of every batch this host must read.
+def data_shard(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Returns (parts, count): which of `count` even parts of a batch this host reads.
 
     It follows from mesh coordinates, not from the process index: hosts whose devices
-    differ only along `tensor` read the same rows.
-
-    Raises:
-      UserError: this host's devices hold rows that are not one contiguous part.
+    differ only along `tensor` read the same parts. On a TPU pod, where the mesh follows
+    the wires, a host's parts are in general not consecutive.
     """
     rows = mesh.devices.reshape(num_batch_shards(mesh), -1)
-    mine = [
+    parts = [
         index
         for index, row in enumerate(rows)
         if any(device.process_index == jax.process_index() for device in row)
     ]
-    count, remainder = divmod(len(rows), len(mine))
-    start = mine[0]
-    contiguous = mine == list(range(start, start + len(mine)))
-    if remainder or not contiguous or start % len(mine):
-        raise UserError(
-            f"host {jax.process_index()} holds batch parts {mine} of {len(rows)}; "
-            "choose mesh.data and mesh.fsdp so that each host holds one even part"
-        )
-    return start // len(mine), count
+    return tuple(parts), len(rows)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh) -> None:

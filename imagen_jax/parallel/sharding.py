@@ -115,15 +115,22 @@ def to_global(host_batch: Any, mesh: Mesh) -> Any:
     """Returns this host's rows of a batch as part of global arrays.
 
     Args:
-      host_batch: a pytree of numpy arrays, the rows that `data_shard(mesh)` names.
+      host_batch: a pytree of numpy arrays, the parts that `data_shard(mesh)` names one
+        after the other.
       mesh: the mesh.
     """
     sharding = batch_sharding(mesh)
-    _, count = data_shard(mesh)
+    parts, count = data_shard(mesh)
 
     def of_leaf(rows: np.ndarray) -> jax.Array:
-        shape = (rows.shape[0] * count, *rows.shape[1:])
-        return jax.make_array_from_process_local_data(sharding, rows, shape)
+        size = rows.shape[0] // len(parts)
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            place = parts.index((index[0].start or 0) // size)
+            return rows[place * size : (place + 1) * size]
+
+        shape = (size * count, *rows.shape[1:])
+        return jax.make_array_from_callback(shape, sharding, part)
 
     return jax.tree.map(of_leaf, host_batch)
 

@@ -59,7 +59,7 @@ def text_fn(captions):
     return TextEmbeddings(numbers, np.ones(numbers.shape[:2], bool))
 
 
-def maker(shard=(0, 1)):
+def maker(shard=((0,), 1)):
     settings = {"resolution": 32, "batch_size": 4, "seed": 1}
     return BatchMaker(Pictures(), text_fn, crop=CROP, shard=shard, **settings)
 
@@ -68,7 +68,7 @@ def test_batches_of_crops_are_the_same_for_every_host_count():
     whole = maker().batch(2)
     assert whole.image.shape == (4, 8, 8, 3)
     assert whole.low_res.shape == (4, 2, 2, 3)
-    halves = [maker((i, 2)).batch(2) for i in range(2)]
+    halves = [maker(((i,), 2)).batch(2) for i in range(2)]
     for name in ("image", "low_res"):
         parts = np.concatenate([getattr(half, name) for half in halves])
         np.testing.assert_array_equal(getattr(whole, name), parts)

@@ -107,7 +107,7 @@ def test_an_epoch_from_files_to_batches(tmp_path, photographs, resolution):
             resolution=resolution,
             batch_size=2 * BATCH_SIZE,
             seed=1,
-            shard=(host, 2),
+            shard=((host,), 2),
         )
         for batch in iterate(maker, 0, -(-num // (2 * BATCH_SIZE))):
             assert batch.image.shape == (BATCH_SIZE, resolution, resolution, 3)

@@ -101,7 +101,7 @@ def test_a_batch_is_uint8_and_the_rows_of_batch():
 def test_the_shards_of_a_batch_are_the_batch(count):
     whole = rows_in(make(NumberedSource(10)).batch(1))
     parts = [
-        rows_in(make(NumberedSource(10), shard=(index, count)).batch(1))
+        rows_in(make(NumberedSource(10), shard=((index,), count)).batch(1))
         for index in range(count)
     ]
     assert [row for part in parts for row in part] == whole
@@ -133,7 +133,8 @@ def test_a_bad_record_is_replaced_at_its_position(cache, caplog):
 def test_hosts_agree_on_the_substitute():
     whole = rows_in(make(NumberedSource(10, {1, 4})).batch(0))
     halves = [
-        rows_in(make(NumberedSource(10, {1, 4}), shard=(i, 2)).batch(0)) for i in (0, 1)
+        rows_in(make(NumberedSource(10, {1, 4}), shard=((i,), 2)).batch(0))
+        for i in (0, 1)
     ]
     assert halves[0] + halves[1] == whole
 
@@ -187,8 +188,8 @@ def test_a_source_without_a_good_record_ends():
     ("num", "changes", "message"),
     [
         (0, {}, "no record"),
-        (9, {"shard": (0, 4)}, "multiple of the 4 hosts"),
-        (9, {"shard": (2, 2)}, "index < count"),
+        (9, {"shard": ((0,), 4)}, "multiple of the 4 parts"),
+        (9, {"shard": ((0, 2), 2)}, "each part < count"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(num, changes, message):

@@ -86,6 +86,7 @@ class FakeDevice:
     coords: tuple[int, int, int]
     device_kind: str = "TPU v4"
     core_on_chip: int = 0
+    process_index: int = 0
 
 
 def devices_of_slices(*sizes, platform="tpu"):
@@ -166,7 +167,8 @@ def test_a_batch_that_does_not_split_evenly_is_refused():
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 1, 8)])
 def test_one_host_reads_the_whole_batch(sizes):
-    assert data_shard(make_mesh(MeshConfig(*sizes))) == (0, 1)
+    count = sizes[0] * sizes[1]
+    assert data_shard(make_mesh(MeshConfig(*sizes))) == (tuple(range(count)), count)
 
 
 def mesh_of_hosts(hosts):
@@ -193,34 +195,43 @@ def shards_of(hosts, monkeypatch):
     ("hosts", "shards"),
     [
         # 2 hosts x 4 devices, all along `data`.
-        ([[[0]]] * 4 + [[[1]]] * 4, [(0, 2), (1, 2)]),
+        ([[[0]]] * 4 + [[[1]]] * 4, [((0, 1, 2, 3), 8), ((4, 5, 6, 7), 8)]),
         # 4 hosts x 2 devices: hosts along `data`, a host's devices along `fsdp`.
-        ([[[0], [0]], [[1], [1]], [[2], [2]], [[3], [3]]], [(i, 4) for i in range(4)]),
+        ([[[0], [0]], [[1], [1]]], [((0, 1), 4), ((2, 3), 4)]),
         # 2 hosts along `fsdp` inside one part of `data`: still rows of the batch.
-        ([[[0], [0], [1], [1]]], [(0, 2), (1, 2)]),
+        ([[[0], [0], [1], [1]]], [((0, 1), 4), ((2, 3), 4)]),
         # The order is that of the coordinates, not of the process index.
-        ([[[1, 1]], [[0, 0]]], [(1, 2), (0, 2)]),
+        ([[[1, 1]], [[0, 0]]], [((1,), 2), ((0,), 2)]),
+        # A host's devices are a square of the grid, as on a pod.
+        (
+            [[[0], [0], [1], [1]], [[0], [0], [1], [1]]],
+            [((0, 1, 4, 5), 8), ((2, 3, 6, 7), 8)],
+        ),
+        # Hosts that differ along `tensor` read the same rows: red if the parts come
+        # from the process index.
+        ([[[0, 0, 1, 1]], [[2, 2, 3, 3]]], [((0,), 2)] * 2 + [((1,), 2)] * 2),
     ],
 )
 def test_hosts_share_the_batch(hosts, shards, monkeypatch):
     assert shards_of(hosts, monkeypatch) == shards
 
 
-def test_hosts_that_differ_along_tensor_read_the_same_rows(monkeypatch):
-    """Red if the shard comes from the process index: 4 parts where there are 2."""
-    hosts = [[[0, 0, 1, 1]], [[2, 2, 3, 3]]]
-    assert shards_of(hosts, monkeypatch) == [(0, 2), (0, 2), (1, 2), (1, 2)]
-
-
-@pytest.mark.parametrize(
-    ("host", "hosts"),
-    [
-        (0, [[[0]], [[1]], [[0]], [[1]]]),  # not contiguous
-        (0, [[[0]], [[0]], [[0]], [[1]]]),  # not an even part
-        (1, [[[0]], [[1]], [[1]], [[0]]]),  # even, but not on a boundary of parts
-    ],
-)
-def test_rows_that_are_not_one_even_part_are_refused(host, hosts, monkeypatch):
-    monkeypatch.setattr(jax, "process_index", lambda: host)
-    with pytest.raises(UserError, match=rf"host {host} holds batch parts \[.*\] of 4"):
-        data_shard(mesh_of_hosts(hosts))
+@pytest.mark.parametrize("sizes", [(-1, 1, 1), (-1, 4, 1), (-1, 16, 1), (-1, 2, 2)])
+def test_all_rows_are_read_on_a_pod_of_which_each_host_holds_a_square(
+    sizes, monkeypatch
+):
+    """Red if a host's rows had to be consecutive: they are in none of these shapes."""
+    coords = [(x, y, z) for z in range(4) for y in range(4) for x in range(4)]
+    devices = [
+        FakeDevice(i, 0, "tpu", (x, y, z), process_index=x // 2 + y // 2 * 2 + z * 4)
+        for i, (x, y, z) in enumerate(coords)
+    ]
+    mesh = make_mesh(MeshConfig(*sizes), devices)
+    readers = []
+    for host in range(16):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        parts, count = data_shard(mesh)
+        assert count == num_batch_shards(mesh)
+        readers += parts
+    assert sorted(set(readers)) == list(range(count))
+    assert len(readers) == count  # no host reads what another does

@@ -66,7 +66,7 @@ def test_batches_are_of_the_pipeline_s_order(index):
                 resolution=4,
                 batch_size=4,
                 seed=5,
-                shard=(host, count),
+                shard=((host,), count),
             )
             batch = maker.batch(1)
             assert batch.image[:, 0, 0, 0].tolist() == batch.text.ids[:, 0].tolist()
