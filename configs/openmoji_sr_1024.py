@@ -6,7 +6,7 @@ r"""A small last stage on drawings: (text, 256 x 256) -> 1024 x 1024, on a lapto
         --config.preview.source=tfds:DATA:held_out
 
 Trained on 64 -> 256 crops of whole 1024-pixel pictures, as the paper does (section
-2.5), and sampled on whole ones. It has not been trained to its end yet.
+2.5), and sampled on whole ones. It has never been trained so far.
 """
 
 import ml_collections
