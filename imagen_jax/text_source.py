@@ -47,19 +47,32 @@ class TextSource(NamedTuple):
 
 
 def open_text(config: TextConfig, store: str, mesh: Mesh) -> TextSource:
-    """Returns the source that the settings name.
+    """Returns a store of prompts where one is given, else the encoder.
 
     Args:
-      config: names the encoder, and whether it runs on the fly.
-      store: folder of an embedding store; "" or unused if it runs on the fly.
+      config: of the stage that is sampled; names its encoder.
+      store: folder of an embedding store, or "".
       mesh: where the encoder's weights are spread.
 
     Raises:
       UserError: as `from_store` and `from_encoder`.
     """
-    if config.on_the_fly or not store:
-        return from_encoder(config, mesh)
-    return from_store(config, store)
+    return from_store(config, store) if store else from_encoder(config, mesh)
+
+
+def open_training_text(config: StageConfig, mesh: Mesh) -> TextSource:
+    """Returns what `text.on_the_fly` and `data.store` name; never one for the other.
+
+    Raises:
+      UserError: neither or both are set; and as `from_store` and `from_encoder`.
+    """
+    if config.text.on_the_fly == bool(config.data.store):
+        raise UserError(
+            f"data.store is {config.data.store!r} and text.on_the_fly "
+            f"{config.text.on_the_fly}; give the store that python -m imagen_jax.embed "
+            "made, or no store and text.on_the_fly=True"
+        )
+    return open_text(config.text, config.data.store, mesh)
 
 
 def from_store(config: TextConfig, directory: str) -> TextSource:

@@ -26,7 +26,7 @@ from imagen_jax.parallel.mesh import check_batch_size, data_shard, make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, unsharded_by_tensor
 from imagen_jax.preview import make_preview
 from imagen_jax.stage import build_stage
-from imagen_jax.text_source import open_text, with_identity
+from imagen_jax.text_source import open_training_text, with_identity
 from imagen_jax.training.loop import train
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
     mesh = make_mesh(config.mesh)
     check_batch_size(config.train.batch_size, mesh)
-    text = open_text(config.text, config.data.store, mesh)
+    text = open_training_text(config, mesh)
     config = with_identity(config, text.identity)
     stage = build_stage(config, constrain=constrain_batch)
     if config.mesh.tensor > 1:

@@ -95,6 +95,14 @@ def test_the_weights_are_spread_over_the_mesh(encoder, settings, mesh):
     assert any("tensor" in spec for spec in specs)
 
 
+def test_prompts_of_a_stage_trained_on_the_fly_can_come_from_a_store(
+    settings, store, mesh
+):
+    trained = dataclasses.replace(settings, on_the_fly=True)
+    assert open_text(trained, store, mesh).encode_fn is None
+    assert open_text(trained, "", mesh).encode_fn is not None
+
+
 def test_identity_is_recorded_and_compared(settings, encoder, store):
     config = with_identity(tiny_config(text={"width": CONFIG.width}), encoder.identity)
     assert config.text.weights_sha256 == encoder.identity["weights_sha256"]

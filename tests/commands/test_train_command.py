@@ -106,6 +106,8 @@ def test_trains_with_the_encoder_inside_the_job(tmp_path, monkeypatch, capfd, fi
         (["--confg=x"], "unknown flag '--confg=x'"),
         (["--config.data.source=webdata"], "the data source is 'webdata'"),
         (["--config.data.store=nowhere"], "nowhere"),
+        (["--config.data.store=''"], "data.store is '' and text.on_the_fly False"),
+        (["--config.text.on_the_fly=True"], "or no store and text.on_the_fly=True"),
         (["--config.data.store={files}/other_encoder"], "t5"),
         (["--config.data.store={files}/other_width"], "width"),
         (["--config.data.store={files}/other_captions"], "embed the captions"),
