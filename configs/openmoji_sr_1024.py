@@ -54,12 +54,12 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 4,
-                "num_steps": 600,
+                "num_steps": 2000,
                 "ema_decays": [0.99],
                 "log_every": 20,
-                "checkpoint_every": 300,
+                "checkpoint_every": 1000,
                 "keep_checkpoints": 1,
-                "preview_every": 600,
+                "preview_every": 1000,
             },
             "sampler": {
                 "kind": "ddim",

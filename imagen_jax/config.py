@@ -21,6 +21,7 @@ from imagen_jax.config_checks import (
 )
 from imagen_jax.errors import UserError
 from imagen_jax.network_config import EfficientUNetConfig, UNetConfig
+from imagen_jax.train_config import HeldoutConfig, OptimizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,79 +154,6 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Optimizer. Paper, appendix F: Adafactor for the base, Adam for SR.
-
-    Attributes:
-      kind: "adafactor" (optax defaults), "adam" or "muon".
-      learning_rate: peak; reached linearly after `warmup_steps`.
-      warmup_steps: steps of linear warm-up from 0.
-      decay: after warm-up: "constant", or "cosine" down to 0 at the last step.
-      b1: Adam's first-moment decay (of "muon": for what is not a matrix).
-      b2: Adam's second-moment decay (likewise).
-      eps: Adam's epsilon.
-      weight_decay: decoupled; times the learning rate, except in optax's "adafactor".
-      clip_norm: global gradient norm limit; 0 means none.
-    """
-
-    kind: Literal["adafactor", "adam", "muon"] = "adam"
-    learning_rate: float = 1e-4
-    warmup_steps: int = 10_000
-    decay: Literal["constant", "cosine"] = "constant"
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
-
-    def __post_init__(self):
-        check_not_negative("optimizer.", self, "learning_rate", "warmup_steps", "eps")
-        check_not_negative("optimizer.", self, "weight_decay", "clip_norm")
-        check_share("optimizer.", self, "b1", "b2")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """The loop: sizes and periods, in steps.
-
-    Attributes:
-      batch_size: pictures per step over all devices.
-      num_steps: length of the run.
-      microbatches: the batch is taken in this many parts, gradients summed.
-      ema_decays: one exponential average of the parameters per entry, warmed up.
-      log_every: period of metrics.
-      checkpoint_every: period of checkpoints.
-      keep_checkpoints: how many are kept.
-      preview_every: period of preview grids; 0 means none.
-      max_skipped_in_row: the run stops after so many non-finite updates in a row.
-    """
-
-    batch_size: int = 2048
-    num_steps: int = 2_500_000
-    microbatches: int = 1
-    ema_decays: tuple[float, ...] = (0.9999,)
-    log_every: int = 100
-    checkpoint_every: int = 5_000
-    keep_checkpoints: int = 3
-    preview_every: int = 0
-    max_skipped_in_row: int = 20
-
-    def __post_init__(self):
-        check_positive("train.", self, "batch_size", "num_steps", "microbatches")
-        check_positive("train.", self, "log_every", "checkpoint_every")
-        check_positive("train.", self, "keep_checkpoints", "max_skipped_in_row")
-        check_not_negative("train.", self, "preview_every")
-        check_share("train.", self, "ema_decays")
-        if self.batch_size % self.microbatches:
-            raise UserError(
-                f"train.microbatches is {self.microbatches}; it must divide "
-                f"train.batch_size, {self.batch_size}"
-            )
-        if not self.ema_decays:
-            raise UserError("train.ema_decays is empty; give at least one decay")
-
-
-@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices along each axis of the mesh; one axis may be -1 = all that are left.
 
@@ -320,7 +248,7 @@ class StageConfig:
     seed: int = 0
     platform: Literal["any", "cpu", "gpu", "tpu"] = "any"
     text: TextConfig = TextConfig()
-    network: UNetConfig | EfficientUNetConfig = UNetConfig()  # noqa: RUF009 (frozen)
+    network: UNetConfig | EfficientUNetConfig = UNetConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -328,6 +256,7 @@ class StageConfig:
     mesh: MeshConfig = MeshConfig()
     sampler: SamplerConfig = SamplerConfig()
     preview: PreviewConfig = PreviewConfig()
+    heldout: HeldoutConfig = HeldoutConfig()
 
     def __post_init__(self):
         check_positive("", self, "resolution")
@@ -343,6 +272,11 @@ class StageConfig:
                 f"up to diffusion.aug_level_max, {self.diffusion.aug_level_max}"
             )
         self._check_crop()
+        if self.train.heldout_every and not self.heldout.source:
+            raise UserError(
+                f"train.heldout_every is {self.train.heldout_every}; set "
+                "heldout.source to pictures that data.source does not hold"
+            )
         residual = getattr(self.network, "low_res_residual", False)
         if residual and self.diffusion.prediction != "x0":
             raise UserError(

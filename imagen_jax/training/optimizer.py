@@ -16,8 +16,8 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float, Int
 
-from imagen_jax.config import OptimizerConfig
 from imagen_jax.stage import Params
+from imagen_jax.train_config import OptimizerConfig
 
 
 def learning_rate(

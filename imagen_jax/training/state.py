@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from imagen_jax.config import TrainConfig
 from imagen_jax.stage import Params, Stage
+from imagen_jax.train_config import TrainConfig
 
 
 class TrainState(NamedTuple):

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from imagen_jax.config import OptimizerConfig
+from imagen_jax.train_config import OptimizerConfig
 from imagen_jax.training.optimizer import (
     learning_rate,
     make_optimizer,
