@@ -1,0 +1,107 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from imagen_jax.models.convolution import convolve
+
+
+def plain(x, kernel, stride):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def random(shape, seed, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def gradients(function, x, kernel, weights, stride):
+    def loss(x, kernel):
+        return jnp.sum(weights * function(x, kernel, stride).astype(jnp.float32))
+
+    return jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "size", "stride"),
+    [
+        (2, 64, 64, 3, 1),  # several rows at a time
+        (3, 33, 31, 3, 1),  # heights with odd divisors
+        (16, 8, 8, 3, 1),  # several pictures at a time
+        (1, 2, 600, 3, 1),  # one row is more than a chunk
+        (2, 20, 12, 7, 1),
+        (2, 16, 16, 3, 2),  # what follows is left to XLA
+        (2, 16, 16, 1, 1),
+        (2, 16, 16, 2, 2),
+    ],
+)
+def test_gradients_are_those_of_xla(batch, height, width, size, stride):
+    x = random((batch, height, width, 5), 0)
+    kernel = random((size, size, 5, 4), 1)
+    weights = random(plain(x, kernel, stride).shape, 2)
+    ours = gradients(convolve, x, kernel, weights, stride)
+    theirs = gradients(plain, x, kernel, weights, stride)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == other.dtype
+        np.testing.assert_allclose(mine, other, rtol=0, atol=2e-5 * abs(other).max())
+
+
+def test_bfloat16_gradient_is_summed_in_float32():
+    x, kernel = random((8, 32, 32, 8), 0), random((3, 3, 8, 8), 1)
+    x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+    weights = random((8, 32, 32, 8), 2).astype(jnp.bfloat16).astype(jnp.float32)
+    ours = gradients(convolve, x, kernel, weights, 1)[1]
+    exact = gradients(
+        plain, x.astype(jnp.float32), kernel.astype(jnp.float32), weights, 1
+    )[1]
+    assert ours.dtype == jnp.bfloat16
+    error = abs(ours.astype(jnp.float32) - exact).max() / abs(exact).max()
+    assert error < 2**-8  # one rounding to bfloat16, at the end
+
+
+def test_cpu_program_has_no_convolution_of_xla_for_the_kernel_gradient():
+    def gradient(x, kernel):
+        return jax.grad(lambda k: convolve(x, k).sum())(kernel)
+
+    arguments = (jnp.ones((2, 16, 16, 4)), jnp.ones((3, 3, 4, 4)))
+    text = jax.jit(gradient).lower(*arguments).as_text()
+    assert "stablehlo.convolution" not in text
+    exported = jax.export.export(jax.jit(gradient), platforms=["tpu"])(*arguments)
+    assert "stablehlo.convolution" in exported.mlir_module()
+    assert "stablehlo.while" not in exported.mlir_module()
+
+
+@pytest.mark.parametrize("split", [2, 8])
+def test_sharded_batch_is_summed_once_over_the_devices(split):
+    if jax.device_count() < split:
+        pytest.skip(f"needs {split} devices")
+    mesh = jax.make_mesh((split,), ("data",), devices=jax.devices()[:split])
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    x, weights = random((8, 16, 16, 4), 0), random((8, 16, 16, 6), 1)
+    kernel = random((3, 3, 4, 6), 2)
+
+    @functools.partial(jax.jit, in_shardings=(rows, whole, rows), out_shardings=whole)
+    def gradient(x, kernel, weights):
+        return jax.grad(lambda k: jnp.sum(weights * convolve(x, k)))(kernel)
+
+    compiled = gradient.lower(x, kernel, weights).compile()
+    text = compiled.as_text()
+    assert text.count(" all-reduce(") == 1
+    assert "all-gather" not in text
+    assert "all-to-all" not in text
+    expected = gradients(plain, x, kernel, weights, 1)[1]
+    found = compiled(
+        jax.device_put(x, rows),
+        jax.device_put(kernel, whole),
+        jax.device_put(weights, rows),
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * expected.max())
