@@ -71,6 +71,14 @@ EXTRAS = {
         "flask-cors>=6",
         "gcp-storage-emulator>=2026.7",
     ],
+    "raters": [
+        "fastapi>=0.165",
+        "starlette>=1.10",
+        "uvicorn>=0.54",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+    ],
+    "browser": ["playwright>=1.65"],  # tests of web pages; drives an installed Chromium
     "notebook": ["matplotlib>=3.9", "treescope>=0.1.7"],
 }
 
@@ -82,6 +90,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["imagen_jax", "imagen_jax.*"]),
+    package_data={"imagen_jax.raters": ["templates/*.html", "static/*"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -7,17 +7,18 @@
 #
 # --all installs PyTorch. PyPI's Linux build brings several GB of CUDA; to avoid that:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ./launch/test.sh --all
+# Tests of web pages need Chromium on PATH, else they skip themselves.
 # Tests marked gpu run with IMAGEN_JAX_TEST_GPU=1 and --all, on a machine that has one.
 set -euo pipefail
 
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-extras=dev,quickstart,text,text-hf,parquet
+extras=dev,quickstart,text,text-hf,parquet,raters
 marks="not slow and not oracle and not gpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators
+  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators,raters,browser
   marks="not tensorflow"
 fi
 

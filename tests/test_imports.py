@@ -19,14 +19,14 @@ PACKAGE = "imagen_jax"
 LEVELS = (
     # The modules of level 0 are small and may import one another.
     "cache config config_checks config_file errors interfaces network_config optional "
-    "train_config version",
+    "retention train_config version",
     "data diffusion models parallel text weights",
-    "checkpoint stage text_source",
-    "bundle",
+    "checkpoint stage text_source workdir",
+    "bucket_checkpoints bundle",
     "sampling",
-    "app embedding evaluation planning training",
+    "app embedding evaluation planning raters training",
     "preview",  # wires sampling and evaluation for the training loop
-    "doctor embed evaluate plan prepare raters sample train upscale",
+    "doctor embed evaluate plan prepare sample train upscale",
 )
 LEVEL_OF_ROOM = {room: i for i, rooms in enumerate(LEVELS) for room in rooms.split()}
 COMMANDS = len(LEVELS) - 1

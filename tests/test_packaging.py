@@ -24,6 +24,8 @@ PINNED_EXTRAS = (
     "eval",
     "dev",
     "oracle",
+    "raters",
+    "browser",
     "cloud",
     "parquet",
     "emulators",
