@@ -25,6 +25,7 @@ from imagen_jax.embedding.machine import join_hosts, load_here
 from imagen_jax.embedding.sources import open_captions
 from imagen_jax.embedding.verify import verify_store
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.parallel.distributed import add_flags
 from imagen_jax.text.catalog import NAMES
 
 
@@ -54,9 +55,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     flag("--batch_size", type=int, default=64, help="captions a call, on this machine")
     flag("--num_shards", type=int, help="files of the store; default by the captions")
     flag("--hosts", metavar="I/N", help="this is machine I (from 0) of N")
-    flag("--coordinator", help="HOST:PORT of process 0, or auto: TPU pod, Slurm")
-    flag("--num_processes", type=int, help="with --coordinator=HOST:PORT")
-    flag("--process_id", type=int, help="with --coordinator=HOST:PORT")
+    add_flags(parser)
     return parser.parse_args(arguments)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -22,7 +22,6 @@ from imagen_jax.data.remote import open_folder
 from imagen_jax.data.store_format import (
     Manifest,
     caption_hash,
-    differences,
     read_manifest,
     shard_of,
     shard_stem,
@@ -67,35 +66,6 @@ class EmbeddingStore:
         self._shards: OrderedDict[int, _Shard] = OrderedDict()
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-
-    def check(
-        self,
-        *,
-        width: int | None = None,
-        encoder: str | None = None,
-        identity: Mapping[str, str | int] | None = None,
-    ) -> None:
-        """Refuses a store that does not fit.
-
-        Args:
-          width: text width that the network was built for, or None.
-          encoder: name of the encoder that sampling will use, or None.
-          identity: any fields of `Manifest.identity()`, e.g. all of an encoder's.
-
-        Raises:
-          UserError: if the store was made with another; every field that differs is
-            named.
-        """
-        wanted = dict(identity or {})
-        if encoder is not None:
-            wanted["encoder"] = encoder
-        if width is not None:
-            wanted["width"] = width
-        if found := differences(self.manifest, wanted):
-            raise UserError(
-                f"the embedding store {self._directory} was made with {found}; embed "
-                "the captions again or change the config"
-            )
 
     def lookup(
         self, captions: Sequence[str]

@@ -29,7 +29,7 @@ from imagen_jax.text.network import (
     read_parameters,
 )
 from imagen_jax.text.parameters import Place, to_device
-from imagen_jax.text.tokenizer import Tokenizer, load_tokenizer
+from imagen_jax.text.tokenizer import Tokenizer, WithinVocabulary, load_tokenizer
 
 MIN_BUCKET = 16
 DTYPES = ("float32", "bfloat16")
@@ -122,8 +122,11 @@ def load_encoder(
     network = open_network(name, opened)
     config = network.config
     _check_length(name, max_length, config.max_positions)
-    tokenize = load_tokenizer(
-        network.architecture, tokenizer or opened.folder, max_length, cleaning
+    tokenize = WithinVocabulary(
+        load_tokenizer(
+            network.architecture, tokenizer or opened.folder, max_length, cleaning
+        ),
+        config.vocab_size,
     )
     params, weights_sha256 = read_parameters(network, opened.tensors, dtype, place)
     states_fn = _states_fn(network)
@@ -135,7 +138,7 @@ def load_encoder(
         cleaning=cleaning,
         weights_sha256=weights_sha256,
         tokenize=tokenize,
-        encode=_encode_fn(params, states_fn, config.vocab_size, max_length),
+        encode=_encode_fn(params, states_fn, max_length),
         params=params,
         states_fn=states_fn,
     )
@@ -183,7 +186,7 @@ def _states_fn(network: Network) -> StatesFn:
 
 
 def _encode_fn(
-    params: Params, states_fn: StatesFn, vocab_size: int, max_length: int
+    params: Params, states_fn: StatesFn, max_length: int
 ) -> Callable[[TextTokens], TextEmbeddings]:
     @jax.jit
     def padded_states(
@@ -198,12 +201,6 @@ def _encode_fn(
 
     def encode(tokens: TextTokens) -> TextEmbeddings:
         ids, mask = np.asarray(tokens.ids), np.asarray(tokens.mask)
-        largest = ids.max(where=mask, initial=0)
-        if largest >= vocab_size:
-            raise UserError(
-                f"the tokenizer gave the id {largest}, the encoder has {vocab_size} "
-                "ids; give the vocabulary that belongs to the weights"
-            )
         b = len(ids)
         length = int(np.flatnonzero(mask.any(axis=0)).max(initial=-1)) + 1
         n = bucket(length, max_length)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextTokens
 from imagen_jax.text.tokenizer_huggingface import (
@@ -86,6 +88,40 @@ def load_tokenizer(
             return ClipVocabTokenizer(file, max_length, cleaning)
         case _:
             return JsonTokenizer(file, max_length, cleaning)
+
+
+class WithinVocabulary:
+    """A tokenizer whose ids are refused where the encoder has no embedding for them.
+
+    JAX would clamp such an id to the last embedding, silently.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int):
+        """Wraps a tokenizer for an encoder of `vocab_size` ids."""
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self.id = tokenizer.id
+
+    @property
+    def num_truncated(self) -> int:
+        """Captions cut short since the tokenizer was made."""
+        return self._tokenizer.num_truncated
+
+    def __call__(self, captions: Sequence[str]) -> TextTokens:
+        """Returns the tokens of captions.
+
+        Raises:
+          UserError: an id is not one of the encoder's.
+        """
+        tokens = self._tokenizer(captions)
+        largest = np.max(tokens.ids, where=np.asarray(tokens.mask), initial=0)
+        if largest >= self._vocab_size:
+            raise UserError(
+                f"the tokenizer gave the id {largest}, the encoder has "
+                f"{self._vocab_size} ids; give the vocabulary that belongs to the "
+                "weights"
+            )
+        return tokens
 
 
 def _find_file(kind: str, path: Path) -> Path:

@@ -170,22 +170,6 @@ def test_captions_are_asked_for_without_reading_them(tmp_path):
     assert store.missing(["a", "x", "", "b", "y"]) == ["x", "y"]
 
 
-def test_a_store_made_with_another_setting_is_refused(tmp_path):
-    write(tmp_path, ["a"])
-    store = EmbeddingStore(tmp_path)
-    store.check(width=4, encoder="toy", identity=MANIFEST.identity())
-    store.check()
-    with pytest.raises(UserError, match="made with encoder 'toy', now 't5'; embed"):
-        store.check(encoder="t5")
-    with pytest.raises(UserError, match="made with width 4, now 8; embed"):
-        store.check(width=8)
-    other = {"weights_sha256": "1", "tokenizer": "t", "cleaning": "basic"}
-    with pytest.raises(UserError, match=r"weights_sha256 .* tokenizer .* cleaning"):
-        store.check(identity=MANIFEST.identity() | other)
-    with pytest.raises(UserError, match="max_length 6, now 7"):
-        store.check(identity={"max_length": 7})
-
-
 @pytest.mark.parametrize("ending", [".array_record", ".index.npy"])
 @pytest.mark.parametrize("damage", [None, b"", b"half"])
 def test_a_half_written_shard_is_named(tmp_path, ending, damage):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagen_jax.errors import UserError
-from imagen_jax.interfaces import TextEmbeddings, TextTokens
+from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.text import minilm, t5
 from imagen_jax.text.catalog import CATALOG, NAMES
 from imagen_jax.text.encoder import bucket, load_encoder
@@ -287,12 +287,21 @@ def test_refuses_weights_without_a_config(tmp_path):
         load_tiny(tmp_path)
 
 
-def test_refuses_ids_beyond_the_embeddings(t5_encoder):
+def test_ids_of_the_padding_do_not_matter(t5_encoder):
     tokens = t5_encoder.tokenize(["a fox"])
     padding = tokens._replace(ids=np.where(tokens.mask, tokens.ids, 1000))
     assert np.isfinite(t5_encoder.encode(padding).embed).all()
-    wrong = TextTokens(np.where(tokens.mask, 40, 0).astype(np.int32), tokens.mask)
+
+
+def test_refuses_a_vocabulary_with_more_ids_than_the_encoder_has(folders, tmp_path):
+    folder = tiny_t5.write_folder(tmp_path / "t5")
+    path = folder / "tokenizer.json"
+    vocabulary = json.loads(path.read_text())
+    vocabulary["model"]["vocab"]["fox"] = 40
+    path.write_text(json.dumps(vocabulary))
+    encoder = load_tiny(folder)
+    encoder.tokenize(["an owl"])
     with pytest.raises(
         UserError, match=r"gave the id 40, the encoder has 40 ids; give"
     ):
-        t5_encoder.encode(wrong)
+        encoder.tokenize(["an owl", "a fox"])
