@@ -1,7 +1,7 @@
 """The square convolution of both networks, with a kernel gradient of its own on CPUs.
 
 XLA's convolutions are as fast as a CPU allows except for the gradient of the kernel,
-which runs at a third of the speed of a matrix product. `_kernel_gradient_by_rows`
+which runs at a third of the speed of a matrix product. `kernel_gradient_by_rows`
 computes it as matrix products instead, and is compiled on CPUs only; on a TPU or GPU,
 and wherever the kernel is not 3 x 3 or wider or has a stride, XLA's own is used. Both
 are the same sum (benchmarks/kernel_gradient.py times them).
@@ -45,21 +45,26 @@ def _backward(stride: int, saved: tuple, grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
     (dx,) = jax.linear_transpose(lambda x: _convolve(x, kernel, stride), x)(grad)
 
-    def by_xla(x: Array, grad: Array) -> Array:
-        of_kernel = jax.linear_transpose(lambda k: _convolve(x, k, stride), kernel)
-        return of_kernel(grad)[0]
-
     size = kernel.shape[0]
+    by_xla = functools.partial(kernel_gradient_by_xla, size=size, stride=stride)
     if stride != 1 or size < 3 or size % 2 == 0:
         return dx, by_xla(x, grad)
-    by_rows = functools.partial(_kernel_gradient_by_rows, size=size)
+    by_rows = functools.partial(kernel_gradient_by_rows, size=size)
     return dx, lax.platform_dependent(x, grad, cpu=by_rows, default=by_xla)
 
 
 convolve.defvjp(_forward, _backward)
 
 
-def _kernel_gradient_by_rows(
+def kernel_gradient_by_xla(
+    x: Float[Array, "b h w c"], grad: Float[Array, "b h2 w2 d"], size: int, stride: int
+) -> Float[Array, "k k c d"]:
+    """Returns the gradient of the kernel as XLA computes it; see `convolve`."""
+    kernel = jax.ShapeDtypeStruct((size, size, x.shape[-1], grad.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda k: _convolve(x, k, stride), kernel)(grad)[0]
+
+
+def kernel_gradient_by_rows(
     x: Float[Array, "b h w c"], grad: Float[Array, "b h w d"], size: int
 ) -> Float[Array, "k k c d"]:
     """Returns sum over pixels p of x[p + (i, j)] grad[p]^T for each offset (i, j).

@@ -1,0 +1,82 @@
+"""The losses of a run do not depend on how it is spread over devices."""
+
+import functools
+import itertools
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from imagen_jax.config import MeshConfig
+from imagen_jax.parallel import sharding
+from imagen_jax.parallel.mesh import make_mesh
+from imagen_jax.stage import build_stage
+from imagen_jax.training.loop import jit_train_step, state_shardings
+from imagen_jax.training.optimizer import make_optimizer
+from imagen_jax.training.state import init_state
+from tests.tiny import tiny_batch, tiny_config
+
+NUM_STEPS = 20
+SHAPES = [
+    shape for shape in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(shape) == 8
+]
+SMALL = {
+    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]},
+    "sr": {},
+}
+
+
+def losses(kind, mesh):
+    """Returns the first losses of a tiny stage on a mesh."""
+    config = tiny_config(
+        kind,
+        network=SMALL[kind],
+        train={"batch_size": 8, "num_steps": NUM_STEPS},
+        optimizer={"learning_rate": 1e-3, "warmup_steps": 0},
+    )
+    stage = build_stage(config, constrain=sharding.constrain_batch)
+    optimizer = make_optimizer(config.optimizer, NUM_STEPS)
+    # Tiny parameters are split too.
+    with jax.set_mesh(mesh), mock.patch.object(sharding, "MIN_FSDP_SIZE", 64):
+        shardings = state_shardings(stage, optimizer, mesh)
+        init = functools.partial(init_state, stage, optimizer)
+        state = jax.jit(init, out_shardings=shardings)(jax.random.key(1))
+        batches = [
+            sharding.to_global(tiny_batch(stage, seed=k), mesh)
+            for k in range(NUM_STEPS)
+        ]
+        lowered = jit_train_step(stage, optimizer, shardings, mesh).lower(
+            jax.random.key(0), state, batches[0]
+        )
+        # Most of the time goes into compiling; LLVM's share of it can be left out.
+        step_fn = lowered.compile({"xla_backend_optimization_level": 0})
+        found = []
+        for batch in batches:
+            state, metrics = step_fn(jax.random.key(0), state, batch)
+            found.append(float(metrics["loss"]))
+    return np.array(found)
+
+
+@functools.cache
+def losses_of_one_device():
+    return losses("base", make_mesh(devices=jax.devices()[:1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_mesh_shape_gives_the_losses_of_one_device(shape):
+    expected = losses_of_one_device()
+    np.testing.assert_allclose(
+        losses("base", make_mesh(MeshConfig(*shape))), expected, rtol=1e-4
+    )
+    assert expected[-1] < 0.9 * expected[0]  # it learns: the updates are compared too
+
+
+@pytest.mark.slow
+def test_super_resolution_too():
+    np.testing.assert_allclose(
+        losses("sr", make_mesh(MeshConfig(2, 2, 2))),
+        losses("sr", make_mesh(devices=jax.devices()[:1])),
+        rtol=1e-4,
+    )
