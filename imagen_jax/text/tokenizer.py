@@ -38,15 +38,17 @@ CLIP's vocab.json needs a merges.txt beside it.
 
 @runtime_checkable  # the tests check annotations at run time
 class Tokenizer(Protocol):
-    """Captions to tokens, padded to `max_length`.
+    """Captions to tokens, padded to `max_length`."""
 
-    Attributes:
-      id: which vocabulary it is, as "FILE sha256:HASH"; recorded with embeddings.
-      num_truncated: captions cut short since it was made.
-    """
+    @property
+    def id(self) -> str:
+        """Which vocabulary it is, as "FILE sha256:HASH"; recorded with embeddings."""
+        ...
 
-    id: str
-    num_truncated: int
+    @property
+    def num_truncated(self) -> int:
+        """Captions cut short since the tokenizer was made."""
+        ...
 
     def __call__(self, captions: Sequence[str]) -> TextTokens:
         """Returns numpy ids and mask, `[len(captions), max_length]`.
@@ -100,7 +102,11 @@ class WithinVocabulary:
         """Wraps a tokenizer for an encoder of `vocab_size` ids."""
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
-        self.id = tokenizer.id
+
+    @property
+    def id(self) -> str:
+        """Which vocabulary it is."""
+        return self._tokenizer.id
 
     @property
     def num_truncated(self) -> int:
