@@ -13,13 +13,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flops import count_flops
 from race_configs import race_config
 from worker import parse_flags, run
 
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import build_stage
+from imagen_jax.training.flops import count_flops
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import functools
 import jax
 import ml_dtypes
 import numpy as np
-from flops import count_flops
 from race_configs import race_config
 from worker import parse_flags, run
 
@@ -22,6 +21,7 @@ from imagen_jax.interfaces import Batch, TextEmbeddings
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, to_global
 from imagen_jax.stage import build_stage
+from imagen_jax.training.flops import count_flops
 from imagen_jax.training.loop import jit_train_step, state_shardings
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import init_state

@@ -10,49 +10,201 @@ folder or from a training workdir alike.
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_dtypes
 import numpy as np
+from jax.sharding import Sharding, SingleDeviceSharding
 from safetensors.numpy import save_file
 
-from imagen_jax.checkpoint import restore_ema_params
+from imagen_jax.checkpoint import FOLDER, restore_ema_params
+from imagen_jax.config import StageConfig
 from imagen_jax.config_file import read_config, to_dict
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.stage import Params, Stage, build_stage
-from imagen_jax.weights.safetensors import read_safetensors
+from imagen_jax.weights.safetensors import open_safetensors
+from imagen_jax.workdir import local_copy
 
 WEIGHTS = "ema.safetensors"
+
+Shape = tuple[int, ...]
+
+
+class Averages(NamedTuple):
+    """The averaged parameters of a trained stage, which are not read yet.
+
+    Attributes:
+      config: the stage's settings.
+      shapes: of each parameter by its name, "level/layer/kernel".
+      read: (name -> sharding) -> those parameters, float32, laid out so. Where several
+        processes train together, all must call it.
+      origin: () -> which weights they are: the file's "weights_sha256" (which reads it
+        whole), or "step" and "ema_decay" of a run.
+    """
+
+    config: StageConfig
+    shapes: dict[str, Shape]
+    read: Callable[[Mapping[str, Sharding]], dict[str, jax.Array]]
+    origin: Callable[[], dict[str, str | int]]
+
+
+class Comparison(NamedTuple):
+    """Tensors that were found against those that are wanted, names sorted.
+
+    Attributes:
+      common: names found in the wanted shape.
+      missing: names wanted and not found.
+      extra: names found and not wanted.
+      reshaped: name -> (shape found, shape wanted), where they differ.
+    """
+
+    common: list[str]
+    missing: list[str]
+    extra: list[str]
+    reshaped: dict[str, tuple[Shape, Shape]]
+
+    def faults(self) -> list[str]:
+        """Returns a sentence for each tensor that does not fit, by name."""
+        faults = [f"{name} is missing" for name in self.missing]
+        faults += [f"{name} is extra" for name in self.extra]
+        faults += [
+            f"{name} is {found}, not {wanted}"
+            for name, (found, wanted) in self.reshaped.items()
+        ]
+        return sorted(faults)
 
 
 def load_stage(
     folder: Path, *, constrain: Callable[[jax.Array], jax.Array] = lambda x: x
 ) -> tuple[Stage, Params]:
-    """Returns a stage and its averaged parameters, float32.
+    """Returns a stage and its averaged parameters, float32, on the first device.
 
     Args:
       folder: a training workdir (its newest checkpoint, first decay) or a bundle's.
       constrain: see `stage.build_stage`.
 
     Raises:
-      UserError: no config, no weights, or weights of another model.
+      UserError: no config, no weights, or weights of another model; then every tensor
+        that does not fit is named.
+    """
+    averages = open_averages(folder)
+    stage = build_stage(averages.config, constrain=constrain)
+    abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
+    comparison = compare(averages.shapes, shapes_of(abstract))
+    if faults := comparison.faults():
+        raise UserError(
+            f"{folder / WEIGHTS} is of another model than the config.json beside it: "
+            + "; ".join(faults)
+        )
+    device = SingleDeviceSharding(jax.devices()[0])
+    tensors = averages.read(dict.fromkeys(comparison.common, device))
+    return stage, jax.tree_util.tree_map_with_path(
+        lambda keys, _: tensors[tensor_name(keys)], abstract
+    )
+
+
+def open_averages(folder: Path) -> Averages:
+    """Returns the averaged parameters of a bundle or, else, of a training workdir.
+
+    Raises:
+      UserError: no config, or a bundle's weights that are no safetensors file. That a
+        workdir has no checkpoint is found by `read`.
     """
     config = read_config(folder / "config.json")
-    stage = build_stage(config, constrain=constrain)
-    abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
     if (folder / WEIGHTS).exists():
-        return stage, read_weights(folder / WEIGHTS, abstract)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        abstract,
+        return _open_bundle(folder / WEIGHTS, config)
+    return _open_workdir(folder, config)
+
+
+def compare(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Comparison:
+    """Returns which tensors fit, and which do not and why.
+
+    Args:
+      found: shapes by name, of a file or run.
+      wanted: shapes by name, of a network.
+    """
+    both = sorted(found.keys() & wanted.keys())
+    return Comparison(
+        common=[name for name in both if found[name] == wanted[name]],
+        missing=sorted(wanted.keys() - found.keys()),
+        extra=sorted(found.keys() - wanted.keys()),
+        reshaped={
+            name: (found[name], wanted[name])
+            for name in both
+            if found[name] != wanted[name]
+        },
     )
-    name = str(config.train.ema_decays[0])
-    return stage, restore_ema_params(folder, name, abstract)
+
+
+def shapes_of(params: Params) -> dict[str, Shape]:
+    """Returns the shape of each leaf by its name."""
+    return {
+        tensor_name(keys): tuple(leaf.shape)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def tensor_name(keys: Any) -> str:
+    """Returns the name of a leaf from its path in the tree: "level/layer/kernel"."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def _open_bundle(path: Path, config: StageConfig) -> Averages:
+    tensors = open_safetensors(path)
+
+    def read(shardings: Mapping[str, Sharding]) -> dict[str, jax.Array]:
+        return {name: _place(tensors[name], to) for name, to in shardings.items()}
+
+    def origin() -> dict[str, str | int]:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        return {"weights_sha256": digest.hexdigest()}
+
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return Averages(config, shapes, read, origin)
+
+
+def _place(tensor: np.ndarray, sharding: Sharding) -> jax.Array:
+    """Returns a tensor as float32; each device gets only its part."""
+    return jax.make_array_from_callback(
+        tensor.shape, sharding, lambda index: tensor[index].astype(np.float32)
+    )
+
+
+def _open_workdir(folder: Path, config: StageConfig) -> Averages:
+    decay = str(config.train.ema_decays[0])
+    # A checkpoint gets its name when it is complete. One step for `read` and `origin`,
+    # even if the run goes on in between.
+    names = [path.name for path in (folder / FOLDER).glob("*")]
+    step = max((int(name) for name in names if name.isdecimal()), default=None)
+    abstract = jax.eval_shape(build_stage(config).init_params, jax.random.key(0))
+    shapes = shapes_of(abstract)
+
+    def read(shardings: Mapping[str, Sharding]) -> dict[str, jax.Array]:
+        tree: dict[str, Any] = {}
+        for name, sharding in shardings.items():
+            *parents, last = name.split("/")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = jax.ShapeDtypeStruct(
+                shapes[name], np.float32, sharding=sharding
+            )
+        restored = restore_ema_params(folder, decay, tree, step)
+        return {
+            tensor_name(keys): leaf
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(restored)
+        }
+
+    def origin() -> dict[str, str | int]:
+        return {"step": step or 0, "ema_decay": decay}
+
+    return Averages(config, shapes, read, origin)
 
 
 def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
@@ -61,47 +213,10 @@ def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
     text = json.dumps(to_dict(stage.config), indent=2) + "\n"
     (folder / "config.json").write_text(text)
     tensors = {
-        _name(keys): np.asarray(leaf).astype(ml_dtypes.bfloat16)
+        tensor_name(keys): np.asarray(leaf).astype(ml_dtypes.bfloat16)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     save_file(tensors, folder / WEIGHTS)
-
-
-def read_weights(path: Path, abstract_params: Any) -> Params:
-    """Returns the parameters of a bundle, float32.
-
-    Args:
-      path: the safetensors file.
-      abstract_params: the names and shapes that the network has.
-
-    Raises:
-      UserError: it cannot be read, or a tensor is missing, extra or of another shape;
-        all of them are named.
-    """
-    tensors = read_safetensors(path)
-    wanted = {
-        _name(keys): leaf
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(abstract_params)
-    }
-    faults = [f"{name} is missing" for name in wanted.keys() - tensors.keys()]
-    faults += [f"{name} is extra" for name in tensors.keys() - wanted.keys()]
-    faults += [
-        f"{name} is {tensors[name].shape}, not {leaf.shape}"
-        for name, leaf in wanted.items()
-        if name in tensors and tensors[name].shape != leaf.shape
-    ]
-    if faults:
-        raise UserError(
-            f"{path} is of another model than the config.json beside it: "
-            + "; ".join(sorted(faults))
-        )
-    return jax.tree_util.tree_map_with_path(
-        lambda keys, _: tensors[_name(keys)].astype(np.float32), abstract_params
-    )
-
-
-def _name(keys: Any) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def main() -> None:
@@ -114,7 +229,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path)
     flags = parser.parse_args()
     for workdir in flags.workdirs.split(","):
-        stage, params = load_stage(Path(workdir))
+        stage, params = load_stage(local_copy(workdir))
         folder = flags.out / stage.config.name
         if folder.resolve() == Path(workdir).resolve():
             raise UserError(

@@ -3,15 +3,22 @@
 A workdir holds `config.json` and `checkpoints/STEP/`, written asynchronously and
 committed by a rename, so a killed run leaves the last complete one. Restoring puts each
 leaf straight onto the devices that its sharding names, whatever mesh and number of
-hosts wrote it.
+hosts wrote it. A held-out loss is saved inside the checkpoint that it is of, so which
+one is the best is known after any kill.
 
 With several processes each writes the parts that its devices hold, to the folder that
-all share; all must call every method of `Checkpoints`, in the same order.
+all share; all must call every method of `Checkpoints`, in the same order. Where they
+share no folder (`bucket_checkpoints`), `PartWriter` and `restore_parts` write and read
+folders of this machine.
 """
 
+import contextlib
 import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -19,17 +26,32 @@ import orbax.checkpoint as ocp
 from imagen_jax.config import StageConfig
 from imagen_jax.config_file import to_dict
 from imagen_jax.errors import UserError
+from imagen_jax.retention import StepChoice, choose_step, kept_steps
+
+FOLDER = "checkpoints"
 
 
 class Checkpoints:
-    """The checkpoints of one workdir."""
+    """The checkpoints of a workdir that all processes share."""
 
-    def __init__(self, workdir: Path, keep: int = 3):
-        """Opens `workdir/checkpoints`, made if it is missing; `keep` are retained."""
+    def __init__(
+        self, workdir: Path, newest: int = 3, every: int = 0, best: bool = False
+    ):
+        """Opens `workdir/checkpoints`, made if it is missing.
+
+        Args:
+          workdir: of the run.
+          newest: see `retention.kept_steps`, as `every` and `best`.
+          every: a period in steps; 0 means none.
+          best: whether the one of the lowest held-out loss is kept.
+        """
         self._manager = ocp.CheckpointManager(
-            (Path(workdir) / "checkpoints").absolute(),
+            (Path(workdir) / FOLDER).absolute(),
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                preservation_policy=_Preservation(newest, every, best),
+                # Without this one orbax does not write the losses.
+                best_fn=cast(Any, _heldout_loss) if best else None,  # may give None
+                best_mode="min",
                 create=True,
                 enable_async_checkpointing=True,
                 # What a killed run had not finished would stay for ever.
@@ -38,17 +60,27 @@ class Checkpoints:
                 single_host_load_and_broadcast=True,
             ),
         )
+        self._best = best
 
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any) -> None:
-        """Starts writing `state`; it is copied off the devices before this returns."""
-        if self._manager.latest_step() != step:
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state))
-            )
+    def save(self, step: int, state: Any, heldout_loss: float | None = None) -> None:
+        """Starts writing `state`; it is copied off the devices before this returns.
+
+        Args:
+          step: of the state; if its checkpoint is there already, nothing is written.
+          state: a pytree of arrays.
+          heldout_loss: at this step; None, or not finite, cannot be the best.
+        """
+        if self._manager.latest_step() == step:
+            return
+        metrics = None
+        if self._best and heldout_loss is not None and math.isfinite(heldout_loss):
+            metrics = {"heldout_loss": heldout_loss}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._manager.save(step, args=args, metrics=metrics)
 
     def restore(self, abstract_state: Any) -> Any:
         """Returns the newest state as `abstract_state` (with shardings) lays it out.
@@ -58,14 +90,8 @@ class Checkpoints:
         """
         step = self._manager.latest_step()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        try:
-            return self._manager.restore(step, args=args)["state"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._manager.directory}/{step} is of another model or optimizer: "
-                f"{_first_line(error)}; use another --workdir, or the config it was "
-                "trained with"
-            ) from error
+        with _training_mismatch_explained(f"{self._manager.directory}/{step}"):
+            return _in_own_memory(self._manager.restore(step, args=args)["state"])
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
@@ -77,25 +103,93 @@ class Checkpoints:
         self._manager.close()
 
 
-def restore_ema_params(workdir: Path, name: str, abstract_params: Any) -> Any:
-    """Returns only the averaged parameters of a run's newest checkpoint.
+class PartWriter:
+    """Writes what this process's devices hold to a folder that no other writes to.
+
+    The parts of all processes, laid over one another, are a checkpoint. For that each
+    piece of an array is a file of its own (no OCDBT, whose index is of one process).
+    """
+
+    def __init__(self):
+        """Starts the writer."""
+        logging.getLogger("absl").addFilter(_is_news)
+        options = _alone()
+        handler = ocp.StandardCheckpointHandler(
+            use_ocdbt=False, multiprocessing_options=options
+        )
+        self._writer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+                state=handler,
+            ),
+            multiprocessing_options=options,
+            # The other way tells its own process through a key that all would set.
+            async_options=ocp.options.AsyncOptions(
+                create_directories_asynchronously=False
+            ),
+        )
+
+    def start(self, folder: Path, state: Any) -> None:
+        """Starts writing `state`; it is copied off the devices before this returns."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._writer.save(folder.absolute(), args=args, force=True)
+
+    def wait(self) -> None:
+        """Returns when the part is on disk."""
+        self._writer.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then ends the writer."""
+        self._writer.close()
+
+
+def restore_parts(folder: Path, abstract_state: Any, name: str) -> Any:
+    """Returns the state in a folder of this machine, where the parts of all lie.
 
     Args:
-      workdir: of the run.
-      name: which average, e.g. "0.9999".
-      abstract_params: their shapes, with shardings.
+      folder: one checkpoint.
+      abstract_state: shapes, with shardings.
+      name: of the checkpoint, in the message.
 
     Raises:
-      UserError: there is no checkpoint, or it is of another model.
+      UserError: it is of another model.
     """
-    folder = (Path(workdir) / "checkpoints").absolute()
+    options = _alone()
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+        state=ocp.StandardCheckpointHandler(multiprocessing_options=options),
+    )
+    args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+    with (
+        ocp.Checkpointer(handler, multiprocessing_options=options) as reader,
+        _training_mismatch_explained(name),
+    ):
+        return _in_own_memory(reader.restore(folder.absolute(), args=args)["state"])
+
+
+def restore_ema_params(
+    workdir: Path, name: str, abstract_params: Any, step: StepChoice = None
+) -> Any:
+    """Returns only the averaged parameters of one of a run's checkpoints.
+
+    Args:
+      workdir: of the run, or the local copy of one (`workdir.local_copy`).
+      name: which average, e.g. "0.9999".
+      abstract_params: their shapes, with shardings.
+      step: of the checkpoint; None means the newest, "best" that of the lowest held-out
+        loss.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is of another model.
+    """
+    folder = (Path(workdir) / FOLDER).absolute()
     if not folder.is_dir():
         raise UserError(f"{workdir} has no checkpoints; train it first")
     # A manager that used Standard args for the item would refuse PyTree args.
     with ocp.CheckpointManager(folder) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise UserError(f"{folder} has no complete checkpoint; train it first")
+        losses = {s: _heldout_loss(manager.metrics(s)) for s in manager.all_steps()}
+        chosen = choose_step(losses, step, str(workdir))
         item = {"ema_params": {name: abstract_params}}
         args = ocp.args.Composite(
             state=ocp.args.PyTreeRestore(
@@ -105,10 +199,10 @@ def restore_ema_params(workdir: Path, name: str, abstract_params: Any) -> Any:
             )
         )
         try:
-            return manager.restore(step, args=args)["state"]["ema_params"][name]
+            return manager.restore(chosen, args=args)["state"]["ema_params"][name]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{folder}/{step} is of another model than {workdir}/config.json: "
+                f"{folder}/{chosen} is of another model than {workdir}/config.json: "
                 f"{_first_line(error)}"
             ) from error
 
@@ -123,6 +217,75 @@ def write_config(workdir: Path, config: StageConfig) -> None:
         partial = Path(workdir) / "config.json.partial"
         partial.write_text(text + "\n")
         partial.replace(Path(workdir) / "config.json")
+
+
+class _Preservation:
+    """`retention.kept_steps` as one of orbax's preservation policies."""
+
+    def __init__(self, newest: int, every: int, best: bool):
+        self._settings = (newest, every, best)
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[Any],  # orbax's protocol cannot be checked at run time
+        *,
+        context: ocp.checkpoint_managers.PreservationContext,
+    ) -> Sequence[bool]:
+        del context  # empty
+        losses = {info.step: _heldout_loss(info.metrics) for info in checkpoints}
+        kept = kept_steps(losses, *self._settings)
+        return [info.step in kept for info in checkpoints]
+
+
+def _heldout_loss(metrics: Mapping[str, float] | None) -> float | None:
+    return None if metrics is None else metrics["heldout_loss"]
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Returns settings with which orbax waits for no other process."""
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"process_{process}",
+    )
+
+
+def _in_own_memory(state: Any) -> Any:
+    """Returns the arrays, which are deleted, in memory that a step can take over.
+
+    On CPUs a restored array may lie in memory of numpy. A jitted step to which it is
+    donated cannot write there, and the old and the new state would be there at once.
+    """
+    if jax.default_backend() != "cpu":
+        return state
+    leaves, tree = jax.tree.flatten(state)
+    for i, leaf in enumerate(leaves):
+        shards = [
+            jax.device_put(shard.data, shard.device, may_alias=False)
+            for shard in leaf.addressable_shards
+        ]
+        leaves[i] = jax.make_array_from_single_device_arrays(
+            leaf.shape, leaf.sharding, shards
+        )
+        leaf.delete()
+    return tree.unflatten(leaves)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Returns False for orbax's warning that there is no OCDBT, at every part."""
+    return "Skipping merge of OCDBT" not in str(record.msg)
+
+
+@contextlib.contextmanager
+def _training_mismatch_explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{name} is of another model or optimizer: {_first_line(error)}; use "
+            "another --workdir, or the config it was trained with"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from imagen_jax.sampling.cascade import CascadeStage, check_cascade, sample_casc
 from imagen_jax.sampling.gallery import write_gallery
 from imagen_jax.sampling.sampler import Sampler
 from imagen_jax.text_source import open_text
+from imagen_jax.workdir import local_copy
 
 DEMO = Path(__file__).parent.parent / "docs" / "demo"
 GRID_LIMIT = 64  # pictures on a sheet
@@ -69,7 +70,7 @@ def main() -> None:
     mesh = make_mesh()
     folders = [DEMO / "base", DEMO / "sr256"]
     if not flags.demo:
-        folders = [Path(folder) for folder in flags.workdirs.split(",")]
+        folders = [local_copy(folder) for folder in flags.workdirs.split(",")]
     with jax.set_mesh(mesh):
         loaded = [load_stage(folder, constrain=constrain_batch) for folder in folders]
     check_cascade([stage for stage, _ in loaded])

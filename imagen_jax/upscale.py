@@ -24,12 +24,13 @@ from imagen_jax.errors import UserError, run_command
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.text_source import open_text
+from imagen_jax.workdir import local_copy
 
 
 def main() -> None:
     """Parses the command line, enlarges, writes the arrays."""
     parser = argparse.ArgumentParser(prog="python -m imagen_jax.upscale")
-    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--workdir", required=True, help="a folder, gs:// or s3://")
     parser.add_argument("--source", required=True, help="tfds:DIR:SPLIT")
     parser.add_argument(
         "--store", default="", help="embeddings of its captions; else the encoder runs"
@@ -45,7 +46,7 @@ def main() -> None:
             "least 1"
         )
 
-    stage, params = load_stage(flags.workdir)
+    stage, params = load_stage(local_copy(flags.workdir))
     config = stage.config
     if not config.is_super_resolution:
         raise UserError(

@@ -1,5 +1,6 @@
 """Bundles: what is written comes back, and weights of another model do not."""
 
+import hashlib
 import json
 
 import jax
@@ -9,7 +10,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import bundle
-from imagen_jax.bundle import WEIGHTS, load_stage, read_weights, write_bundle
+from imagen_jax.bundle import (
+    WEIGHTS,
+    compare,
+    load_stage,
+    open_averages,
+    shapes_of,
+    write_bundle,
+)
 from imagen_jax.config_file import to_dict
 from imagen_jax.errors import UserError
 from tests.commands.command import run
@@ -55,15 +63,15 @@ def test_a_bundle_is_two_files_of_half_the_parameters_size(written):
 
 
 def test_every_tensor_of_another_model_is_named(written, tmp_path):
-    folder, stage, _ = written
+    folder, _, _ = written
     tensors = load_file(folder / WEIGHTS)
     del tensors["out/bias"], tensors["stem/kernel"]
     tensors["strange/kernel"] = np.zeros((2, 2), np.float32)
     tensors["out_norm/scale"] = np.ones((9,), np.float32)
-    path = tmp_path / WEIGHTS
-    save_file(tensors, path)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    save_file(tensors, tmp_path / WEIGHTS)
     with pytest.raises(UserError) as error:
-        read_weights(path, abstract_params(stage))
+        load_stage(tmp_path)
     fault = "of another model than the config.json beside it: "
     assert str(error.value).partition(fault)[2].split("; ") == [
         "out/bias is missing",
@@ -75,13 +83,40 @@ def test_every_tensor_of_another_model_is_named(written, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
 def test_a_damaged_file_is_refused(written, tmp_path, damage):
-    folder, stage, _ = written
+    folder, _, _ = written
     content = (folder / WEIGHTS).read_bytes()
     damaged = {"cut": content[:-10], "garbage": b"x" * 100, "empty": b""}[damage]
-    path = tmp_path / WEIGHTS
-    path.write_bytes(damaged)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / WEIGHTS).write_bytes(damaged)
     with pytest.raises(UserError, match="not a complete safetensors file"):
-        read_weights(path, abstract_params(stage))
+        load_stage(tmp_path)
+
+
+def test_averages_tell_their_shapes_and_origin_and_read_what_is_asked(written):
+    folder, stage, params = written
+    averages = open_averages(folder)
+    assert averages.config == stage.config
+    assert averages.shapes == shapes_of(params)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    assert averages.origin() == {"weights_sha256": digest}
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[3])
+    read = averages.read({"stem/kernel": device})
+    assert list(read) == ["stem/kernel"]
+    assert read["stem/kernel"].devices() == {jax.devices()[3]}
+
+
+def test_tensors_are_compared_by_name_and_shape():
+    found = {"same": (1,), "extra": (2,), "other": (3, 4)}
+    comparison = compare(found, {"same": (1,), "missing": (), "other": (4, 3)})
+    assert comparison.common == ["same"]
+    assert comparison.missing == ["missing"]
+    assert comparison.extra == ["extra"]
+    assert comparison.reshaped == {"other": ((3, 4), (4, 3))}
+    assert comparison.faults() == [
+        "extra is extra",
+        "missing is missing",
+        "other is (3, 4), not (4, 3)",
+    ]
 
 
 def test_folders_without_a_trained_stage_are_refused(written, tmp_path):

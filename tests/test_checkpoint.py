@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from imagen_jax.checkpoint import Checkpoints
+from imagen_jax.checkpoint import (
+    Checkpoints,
+    PartWriter,
+    restore_ema_params,
+    restore_parts,
+)
 from imagen_jax.config import MeshConfig
 from imagen_jax.errors import UserError
 from imagen_jax.parallel.mesh import make_mesh
@@ -15,35 +20,83 @@ def state_on(spec, *sizes, scale=1):
     return {"x": jax.device_put(values, NamedSharding(mesh, spec))}
 
 
-def write(folder, steps, keep=3):
-    checkpoints = Checkpoints(folder, keep)
-    for step in steps:
-        checkpoints.save(step, state_on(PartitionSpec("fsdp"), 1, 8, scale=step))
+def abstract(state):
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+
+
+def write(folder, steps, newest=3, every=0, best=False):
+    """Saves a state per step; `steps` may give held-out losses."""
+    losses = steps if isinstance(steps, dict) else dict.fromkeys(steps)
+    checkpoints = Checkpoints(folder, newest, every, best)
+    for step, loss in losses.items():
+        state = state_on(PartitionSpec("fsdp"), 1, 8, scale=step)
+        checkpoints.save(step, {"ema_params": {"0.9": state}, **state}, loss)
     checkpoints.close()
 
 
 def names(folder):
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
 
 
 def test_another_mesh_takes_the_newest_up_bitwise(tmp_path):
     write(tmp_path, (1, 2))
     wanted = state_on(PartitionSpec("data", "fsdp"), 2, 4, scale=2)
+    wanted = {"ema_params": {"0.9": wanted}, **wanted}
     checkpoints = Checkpoints(tmp_path)
-    restored = checkpoints.restore(
-        jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
-            wanted,
-        )
-    )
+    restored = checkpoints.restore(abstract(wanted))
     checkpoints.close()
     assert restored["x"].sharding == wanted["x"].sharding
     np.testing.assert_array_equal(restored["x"], wanted["x"])
 
 
 def test_the_newest_are_kept(tmp_path):
-    write(tmp_path, (3, 6, 9), keep=2)
-    assert names(tmp_path) == ["6", "9"]
+    write(tmp_path, (3, 6, 9), newest=2)
+    assert names(tmp_path) == [6, 9]
+
+
+def test_those_of_the_period_are_kept_for_ever(tmp_path):
+    write(tmp_path, range(3, 31, 3), newest=1, every=6)
+    assert names(tmp_path) == [6, 12, 18, 24, 30]
+    write(tmp_path, (33,), newest=1, every=6)
+    assert names(tmp_path) == [6, 12, 18, 24, 30, 33]
+
+
+def test_the_best_is_kept_and_still_known_after_a_resume(tmp_path):
+    nan = float("nan")
+    write(tmp_path, {1: 0.5, 2: 0.2, 3: 0.4, 4: nan, 5: None}, newest=1, best=True)
+    assert names(tmp_path) == [2, 5]
+    write(tmp_path, {6: 0.3, 7: 0.4}, newest=1, best=True)
+    assert names(tmp_path) == [2, 7]
+    write(tmp_path, {8: 0.1, 9: 0.4}, newest=1, best=True)
+    assert names(tmp_path) == [8, 9]
+
+
+def test_a_resume_takes_the_newest_not_the_best(tmp_path):
+    write(tmp_path, {1: 0.1, 2: 0.9}, newest=1, best=True)
+    checkpoints = Checkpoints(tmp_path, 1, 0, True)
+    assert checkpoints.latest_step() == 2
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(("choice", "step"), [(None, 3), ("best", 2), (1, 1)])
+def test_averaged_parameters_of_the_chosen_checkpoint(tmp_path, choice, step):
+    write(tmp_path, {1: 0.5, 2: 0.2, 3: 0.4}, best=True)
+    wanted = state_on(PartitionSpec(), scale=step)
+    params = restore_ema_params(tmp_path, "0.9", abstract(wanted), choice)
+    np.testing.assert_array_equal(params["x"], wanted["x"])
+
+
+def test_averaged_parameters_of_a_checkpoint_that_is_not_there(tmp_path):
+    like = abstract(state_on(PartitionSpec()))
+    with pytest.raises(UserError, match="has no checkpoints; train it first"):
+        restore_ema_params(tmp_path, "0.9", like)
+    write(tmp_path, (1, 2))
+    with pytest.raises(UserError, match="no checkpoint of step 7; it has those of 1, "):
+        restore_ema_params(tmp_path, "0.9", like, 7)
+    with pytest.raises(UserError, match=r"no checkpoint .* has a held-out loss"):
+        restore_ema_params(tmp_path, "0.9", like, "best")
 
 
 def test_what_a_killed_run_had_not_finished_is_removed(tmp_path):
@@ -57,7 +110,7 @@ def test_what_a_killed_run_had_not_finished_is_removed(tmp_path):
     assert checkpoints.latest_step() == 3
     checkpoints.save(6, state_on(PartitionSpec("fsdp"), 1, 8))
     checkpoints.close()
-    assert names(tmp_path) == ["3", "6"]
+    assert names(tmp_path) == [3, 6]
     assert not (tmp_path / "checkpoints" / "6" / "half").exists()
 
 
@@ -68,3 +121,57 @@ def test_a_state_of_other_shapes_is_refused(tmp_path):
     with pytest.raises(UserError, match="another model or optimizer"):
         checkpoints.restore({"x": jax.ShapeDtypeStruct((9,), "f4", sharding=device)})
     checkpoints.close()
+
+
+def test_a_part_is_read_back_by_another_mesh_bitwise(tmp_path, caplog):
+    writer = PartWriter()
+    writer.start(tmp_path / "7", state_on(PartitionSpec("fsdp"), 1, 8, scale=7))
+    writer.wait()
+    writer.close()
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == []
+    # A file per piece: parts of several processes are laid over one another.
+    assert not list(tmp_path.rglob("*ocdbt*"))
+    wanted = state_on(PartitionSpec("data", "fsdp"), 2, 4, scale=7)
+    restored = restore_parts(tmp_path / "7", abstract(wanted), "gs://b/7")
+    assert restored["x"].sharding == wanted["x"].sharding
+    np.testing.assert_array_equal(restored["x"], wanted["x"])
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = {"x": jax.ShapeDtypeStruct((9,), "f4", sharding=device)}
+    with pytest.raises(UserError, match="gs://b/7 is of another model or optimizer"):
+        restore_parts(tmp_path / "7", like, "gs://b/7")
+
+
+@pytest.mark.parametrize("how", ["disk", "parts"])
+def test_a_step_takes_over_the_memory_of_a_restored_state(tmp_path, how):
+    """Else the old and the new state are there at once, in the first step."""
+    mesh = make_mesh(MeshConfig(1, 8))
+    sharding = NamedSharding(mesh, PartitionSpec("fsdp"))
+    shapes = [(8 * i, 31 + 32 * (i % 5)) for i in range(1, 41)]
+    state = {str(i): np.ones(shape, np.float32) for i, shape in enumerate(shapes)}
+    state = jax.device_put(state, sharding)
+    if how == "disk":
+        checkpoints = Checkpoints(tmp_path)
+        checkpoints.save(1, state)
+        checkpoints.wait()
+        restored = checkpoints.restore(abstract(state))
+        checkpoints.close()
+    else:
+        writer = PartWriter()
+        writer.start(tmp_path / "1", state)
+        writer.close()
+        restored = restore_parts(tmp_path / "1", abstract(state), "1")
+
+    def places(tree):
+        return [
+            [shard.data.unsafe_buffer_pointer() for shard in leaf.addressable_shards]
+            for leaf in jax.tree.leaves(tree)
+        ]
+
+    before = places(restored)
+    shardings = jax.tree.map(lambda _: sharding, state)
+    step = jax.jit(
+        lambda tree: jax.tree.map(lambda x: x + 1, tree),
+        donate_argnums=0,
+        out_shardings=shardings,
+    )
+    assert places(step(restored)) == before

@@ -3,7 +3,7 @@
 A path with a scheme (`gs://bucket/dir`, `s3://bucket/dir`) is opened by fsspec, with
 the credentials that gcsfs and s3fs find by themselves; any other is a local folder.
 
-Direct: listing, and the small files (`read`, `write`, `create`).
+Direct: listing, deleting, and the small files (`read`, `write`, `create`).
 Whole: large files are made on the local disk and renamed or uploaded (`put`), so that
 nobody ever sees half a file.
 Cached: `local` gives a path to read from at random. A file of a bucket is copied once
@@ -81,6 +81,10 @@ class LocalFolder:
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())  # a marker must not survive what it vouches for
         os.replace(file, Path(self.path, name))
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, if it is there."""
+        Path(self.path, name).unlink(missing_ok=True)
 
     def local(self, name: str, key: str) -> str:
         """Returns where to read a large file; `key` names its contents."""
@@ -186,6 +190,11 @@ class BucketFolder:
         with self._errors_explained():
             self._files.put_file(os.fspath(file), self._url(name))
         os.remove(file)
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, if it is there."""
+        with self._errors_explained(), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._url(name))
 
     def local(self, name: str, key: str) -> str:
         """Returns the local copy of a large file, made now if there is none.

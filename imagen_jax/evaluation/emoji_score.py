@@ -57,7 +57,7 @@ class EmojiScorer:
         """Prepares the scorer; templates are drawn when their ground is first seen.
 
         Args:
-          set_name: "default", "core" or "all", as in `openmoji.pairs`.
+          set_name: one of `openmoji.SETS`.
         """
         self.grounds = tuple(openmoji.GROUNDS)
         self.concepts = tuple(openmoji.concepts(set_name))

@@ -6,8 +6,11 @@ paper; the quickstart uses it.
 All warm up linearly, in the paper to a peak of 1e-4 over 10,000 steps. Its listing then
 decays by a cosine whose final value is misprinted (trap T2); "constant" or a cosine to
 zero are the choices here.
+
+Parameters can be frozen (`optimizer.freeze`): for the optimizer they do not exist.
 """
 
+import re
 from typing import Any
 
 import jax
@@ -16,6 +19,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float, Int
 
+from imagen_jax.errors import UserError
 from imagen_jax.stage import Params
 from imagen_jax.train_config import OptimizerConfig
 
@@ -47,6 +51,9 @@ def make_optimizer(
     Args:
       config: kind and hyperparameters.
       num_steps: length of the run.
+
+    Raises:
+      UserError: from its `init`, if `optimizer.freeze` freezes nothing or everything.
     """
 
     def schedule(count):
@@ -70,8 +77,62 @@ def make_optimizer(
         case "adafactor":
             rule = per_layer(optax.adafactor(schedule, weight_decay_rate=decay or None))
     if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
-    return rule
+        rule = optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    return freeze(rule, config.freeze) if config.freeze else rule
+
+
+def freeze(
+    rule: optax.GradientTransformation, pattern: str
+) -> optax.GradientTransformation:
+    """Returns `rule` for all parameters but those whose path has `pattern` in it.
+
+    Frozen ones get updates of exactly zero: no weight decay either. `rule` never sees
+    them, so it keeps no moments of them and their gradients do not count in its clip.
+
+    Args:
+      rule: an optimizer.
+      pattern: regular expression, searched for in "level/layer/kernel".
+    """
+    search = re.compile(pattern).search
+
+    def labels(params: Params) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda keys, _: "frozen" if search(_path(keys)) else "trained", params
+        )
+
+    partitioned = optax.partition(
+        {"trained": rule, "frozen": optax.set_to_zero()}, labels
+    )
+
+    def init(params: Params) -> optax.OptState:
+        _check_freeze(pattern, labels(params))
+        return partitioned.init(params)
+
+    return optax.GradientTransformation(init, partitioned.update)
+
+
+def _check_freeze(pattern: str, labels: Any) -> None:
+    """Raises a UserError unless some parameters are frozen and some are trained."""
+    label_of = {
+        _path(keys): label
+        for keys, label in jax.tree_util.tree_leaves_with_path(labels)
+    }
+    if len(set(label_of.values())) == 2:
+        return
+    paths = sorted(label_of)
+    some = ", ".join(paths[:: -(-len(paths) // 8)])
+    if "frozen" in label_of.values():
+        problem = f"matches all {len(paths)} of them, so nothing would be trained"
+    else:
+        problem = "matches none of them"
+    raise UserError(
+        f"optimizer.freeze is {pattern!r} and is searched for in the parameters' "
+        f"paths, such as {some}; it {problem}. Give another, or '' to train all"
+    )
+
+
+def _path(keys: Any) -> str:
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def muon_dimensions(params: Params) -> Any:

@@ -94,6 +94,7 @@ def train_step(
         "num_skipped": new_state.num_skipped.astype(jnp.float32),
         "num_skipped_in_row": new_state.num_skipped_in_row.astype(jnp.float32),
     }
+    metrics |= {f"grad_norm/{k}": optax.tree.norm(g) for k, g in grads.items()}
     return new_state, metrics
 
 

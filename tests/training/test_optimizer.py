@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from imagen_jax.errors import UserError
 from imagen_jax.train_config import OptimizerConfig
 from imagen_jax.training.optimizer import (
     learning_rate,
@@ -95,3 +96,61 @@ def test_clipping_bounds_the_gradient():
     moments = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, dict))
     first = next(leaf for leaf in moments if isinstance(leaf, dict))
     np.testing.assert_allclose(first["bias"], [0.06, 0.08], rtol=1e-5)
+
+
+def some_params(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "stem": {"kernel": (3, 3, 4, 8), "bias": (8,)},
+        "run": {"layers": {"kernel": (2, 130, 140), "bias": (2, 140)}},
+        "out": {"kernel": (3, 3, 8, 4), "bias": (4,)},
+    }
+
+    def fill(shape):
+        return jnp.asarray(scale * rng.standard_normal(shape), jnp.float32)
+
+    return jax.tree.map(fill, shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+@pytest.mark.parametrize("kind", ["adam", "adafactor", "muon"])
+def test_frozen_parameters_do_not_exist_for_the_optimizer(kind):
+    """The others move as if they were alone: in weight decay, moments and clipping.
+
+    Red if the gradient of what is frozen, which is large here, counts in the clip.
+    """
+    settings = {"kind": kind, "clip_norm": 1.0, "weight_decay": 0.1, "warmup_steps": 1}
+    frozen = make_optimizer(OptimizerConfig(freeze="^out|bias$", **settings), 10)
+    alone = make_optimizer(OptimizerConfig(**settings), 10)
+
+    def trained(tree):
+        kernels = {"kernel": tree["run"]["layers"]["kernel"]}
+        return {"stem": {"kernel": tree["stem"]["kernel"]}, "run": {"layers": kernels}}
+
+    params = some_params(0)
+    state, state_alone = frozen.init(params), alone.init(trained(params))
+    sizes = sorted(leaf.size for leaf in jax.tree.leaves(state))
+    assert sizes == sorted(leaf.size for leaf in jax.tree.leaves(state_alone))
+    for step in range(2):
+        grads = some_params(step + 1)
+        grads["out"]["kernel"] *= 1e3
+        updates, state = frozen.update(grads, state, params)
+        wanted, state_alone = alone.update(trained(grads), state_alone, trained(params))
+        jax.tree.map(np.testing.assert_array_equal, trained(updates), wanted)
+        assert all(jnp.abs(leaf).min() > 0 for leaf in jax.tree.leaves(wanted))
+        for path, update in jax.tree_util.tree_leaves_with_path(updates):
+            if path[0].key == "out" or path[-1].key == "bias":
+                np.testing.assert_array_equal(update, 0)
+        params = optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("steam", r"'steam'.*such as out/bias, .*stem/kernel; it matches none"),
+        ("^(stem|run|out)/", "matches all 6 of them, so nothing would be trained"),
+    ],
+)
+def test_a_pattern_that_freezes_nothing_or_everything_is_refused(pattern, message):
+    optimizer = make_optimizer(OptimizerConfig(freeze=pattern), 10)
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(optimizer.init, some_params(0))

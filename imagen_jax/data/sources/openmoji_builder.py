@@ -20,7 +20,7 @@ from imagen_jax.data.sources import openmoji
 
 SIZE = 256  # of the quickstart's pictures
 VERSION = "1.0.0"
-_NUM_HELD_OUT_VARIANTS = {"default": 12, "core": 4, "all": 1}
+_NUM_HELD_OUT_VARIANTS = {"default": 12, "core": 4, "all": 1, "default17": 12}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -39,14 +39,14 @@ def make_config(
 
     Args:
       set_name: one of `openmoji.SETS`.
-      variants: training pictures per pair, at least 1; None for the default: 48, 16
-        or 2, which makes 2,304, 10,112 or about 30,000 pictures.
+      variants: training pictures per pair, at least 1; None for the default: 48, 16,
+        2 or 48, which makes 2,304, 10,112, about 30,000 or 2,448 pictures.
       size: side of the pictures in pixels, at least 1.
 
     Another number or size becomes part of the config's name, so that both can be
     stored.
     """
-    default = {"default": 48, "core": 16, "all": 2}[set_name]
+    default = {"default": 48, "core": 16, "all": 2, "default17": 48}[set_name]
     name = set_name if variants in (None, default) else f"{set_name}_{variants}"
     name += "" if size == SIZE else f"_{size}px"
     return OpenmojiConfig(

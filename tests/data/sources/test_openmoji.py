@@ -9,7 +9,8 @@ from imagen_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("name", "num_concepts", "num_grounds"), [("default", 16, 4), ("core", 79, 9)]
+    ("name", "num_concepts", "num_grounds"),
+    [("default", 16, 4), ("core", 79, 9), ("default17", 17, 4)],
 )
 def test_the_held_out_pairs_form_a_latin_pattern(name, num_concepts, num_grounds):
     pairs = openmoji.pairs(name)
@@ -35,6 +36,13 @@ def test_the_default_set_is_stable():
     assert {"panda", "frog", "banana", "apple", "fox", "evergreen tree"} <= {
         pair.concept for pair in pairs
     }
+
+
+def test_the_set_with_one_more_concept_holds_out_the_pairs_of_the_default_set():
+    """Red if the new concept sorts between the others, whose grounds would move."""
+    old, new = openmoji.pairs("default"), openmoji.pairs("default17")
+    assert new[: len(old)] == old
+    assert [pair.concept for pair in new[len(old) :]] == ["unicorn"] * 4
 
 
 @pytest.mark.parametrize(
