@@ -13,9 +13,11 @@ folders of this machine.
 """
 
 import contextlib
+import ctypes
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -114,8 +116,16 @@ class PartWriter:
         """Starts the writer."""
         logging.getLogger("absl").addFilter(_is_news)
         options = _alone()
-        handler = ocp.StandardCheckpointHandler(
-            use_ocdbt=False, multiprocessing_options=options
+        # The metadata of arrays would be compared between the processes' folders.
+        arrays = ocp.type_handlers.ArrayHandler(
+            primary_host=options.primary_host, array_metadata_store=None
+        )
+        handler = ocp.PyTreeCheckpointHandler(
+            use_ocdbt=False,
+            multiprocessing_options=options,
+            type_handler_registry=ocp.type_handlers.create_type_handler_registry(
+                (jax.Array, arrays)
+            ),
         )
         self._writer = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(
@@ -132,7 +142,7 @@ class PartWriter:
     def start(self, folder: Path, state: Any) -> None:
         """Starts writing `state`; it is copied off the devices before this returns."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
         self._writer.save(folder.absolute(), args=args, force=True)
 
     def wait(self) -> None:
@@ -269,7 +279,17 @@ def _in_own_memory(state: Any) -> Any:
             leaf.shape, leaf.sharding, shards
         )
         leaf.delete()
+    _return_freed_memory()
     return tree.unflatten(leaves)
+
+
+def _return_freed_memory() -> None:
+    """Gives the system back what glibc keeps of freed memory; nothing elsewhere.
+
+    What was read, 40 % of the state's size, would stay with the process for good.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

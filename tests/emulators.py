@@ -4,6 +4,7 @@ The servers come with pip install "imagen_jax[cloud,emulators]".
 """
 
 import contextlib
+import logging
 import secrets
 from collections.abc import Iterator
 
@@ -51,6 +52,8 @@ def new_bucket(scheme: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """
     import fsspec
 
+    # It warns at every access that there are no credentials.
+    logging.getLogger("gcsfs").setLevel(logging.ERROR)
     start = {"s3": s3_server, "gs": gs_server}[scheme]
     with start() as environment:
         for name, value in environment.items():

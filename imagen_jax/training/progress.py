@@ -70,17 +70,16 @@ class Progress:
 
         Args:
           values: by name.
-          text: words for the console.
+          text: words for the console of process 0.
         """
         self._writer.write(self._step, values)
-        if text:
+        if text and jax.process_index() == 0:
             self.say(text)
         self._restart_clock()
 
     def say(self, text: str) -> None:
-        """Prints words above the bar."""
-        if jax.process_index() == 0:
-            self._bar.write(text)
+        """Prints words above the bar, on every process."""
+        self._bar.write(text)
 
     def close(self) -> None:
         """Flushes the files and ends the bar."""

@@ -237,9 +237,10 @@ def _open_together(
 
 def _load(state: TrainState, source: Averages, names: list[str]) -> TrainState:
     """Returns the state with these tensors as parameters and as averages."""
+    fitting = set(names)
     shardings = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        if (name := tensor_name(keys)) in names:
+        if (name := tensor_name(keys)) in fitting:
             shardings[name] = leaf.sharding
     trees = (state.params, *state.ema_params.values())
     for tree in trees:

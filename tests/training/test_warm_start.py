@@ -310,9 +310,8 @@ def test_the_command_trains_the_rest_of_the_weights(
         frozen = name.startswith(("down", "middle", "up"))
         assert np.array_equal(trained[name], tensor) == frozen, name
 
-    # The source may be gone by the time the run goes on.
+    # The source may be gone by the time the run is started again.
     shutil.rmtree(source[0])
-    flags[2] = "--config.train.num_steps=3"
     status, out, err = run(monkeypatch, capfd, train, *flags)
     assert status == 0, err
     assert f"--init_from={source[0]} is ignored" in out

@@ -1,21 +1,31 @@
 """How far the parameters and their averages moved between two moments of a run.
 
-In place of a copy of the weights one random projection of each leaf is kept:
-E[(r . d)^2] = |d|^2 for a vector r of random signs, and what did not move at all has
-the very same projection.
+In place of a copy of the weights two numbers of each leaf are kept. One is a random
+projection: E[(r . d)^2] = |d|^2 for a vector r of random signs. Its last bits depend on
+the order of the sum, so the other is a checksum of the bits: what did not move at all
+has the very same.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 from imagen_jax.parallel.sharding import replicated
 from imagen_jax.training.state import TrainState
 
 _SPREAD = np.uint32(0x9E3779B1)  # 2^32 / golden ratio, odd
 _ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # MurmurHash3's last mixing
+
+
+class Trace(NamedTuple):
+    """What is remembered of the leaves of a tree."""
+
+    projections: Float[np.ndarray, " l"]
+    checksums: UInt32[np.ndarray, " l"]
 
 
 class MovementMeter:
@@ -29,8 +39,8 @@ class MovementMeter:
         """
         # Compiled for each shape of a leaf, not for the tree of hundreds of them.
         sharding = None if mesh is None else replicated(mesh)
-        self._project = jax.jit(_project, out_shardings=sharding)
-        self._before: dict[str, np.ndarray] = {}
+        self._trace = jax.jit(_trace, out_shardings=sharding)
+        self._before: dict[str, Trace] = {}
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Returns how far weights moved since the last call, as a share of their size.
@@ -44,30 +54,36 @@ class MovementMeter:
         """
         trees = {"params": state.params}
         trees |= {f"ema/{name}": ema for name, ema in state.ema_params.items()}
-        projected = {
+        traced = {
             name: [
-                self._project(leaf, np.uint32(seed))
+                self._trace(leaf, np.uint32(seed))
                 for seed, leaf in enumerate(jax.tree.leaves(tree))
             ]
             for name, tree in trees.items()
         }
-        after = {k: np.array(v) for k, v in jax.device_get(projected).items()}
-        before, self._before = self._before, after
-        return {
-            name: float(np.linalg.norm(after[name] - old) / _size(after[name]))
-            for name, old in before.items()
+        after = {
+            name: Trace(*map(np.array, zip(*leaves, strict=True)))
+            for name, leaves in jax.device_get(traced).items()
         }
+        before, self._before = self._before, after
+        return {name: _share_moved(before[name], after[name]) for name in before}
 
 
-def _size(values: Float[np.ndarray, " l"]) -> float:
-    return float(np.linalg.norm(values)) + 1e-30
+def _share_moved(before: Trace, after: Trace) -> float:
+    if (before.checksums == after.checksums).all():
+        return 0.0
+    moved = np.linalg.norm(after.projections - before.projections)
+    return float(moved / (np.linalg.norm(after.projections) + 1e-30))
 
 
-def _project(leaf: Float[Array, "..."], seed: Array) -> Float[Array, ""]:
-    """Returns the sum of a leaf's elements with signs by a hash of place and seed.
+def _trace(
+    leaf: Float[Array, "..."], seed: UInt32[Array, ""]
+) -> tuple[Float[Array, ""], UInt32[Array, ""]]:
+    """Returns the sum of a leaf's elements with random signs, and a checksum.
 
-    Element-wise, so that a sharded leaf stays where it is.
+    Both are element-wise but for a sum, so that a sharded leaf stays where it is.
     """
+    leaf = leaf.astype(jnp.float32)
     place = jnp.full(leaf.shape, seed)
     for axis in range(leaf.ndim):
         axis_place = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
@@ -75,4 +91,7 @@ def _project(leaf: Float[Array, "..."], seed: Array) -> Float[Array, ""]:
     for shift, factor in _ROUNDS:
         place = (place ^ (place >> np.uint32(shift))) * np.uint32(factor)
     signs = 1.0 - 2.0 * (place >> np.uint32(31)).astype(jnp.float32)
-    return jnp.sum(signs * leaf)
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+    # An odd factor keeps every bit; sums modulo 2^32 are the same in any order.
+    checksum = jnp.sum(bits * (place | np.uint32(1)), dtype=jnp.uint32)
+    return jnp.sum(signs * leaf), checksum
