@@ -2,6 +2,9 @@
 
 quickstart            scores a folder of the quickstart's samples
 quickstart-reference  makes the reference from the reports of a few seeds
+sr                    scores pictures that `python -m imagen_jax.upscale` enlarged
+folder                reports on a run of ./launch/train_folder.sh
+prompts               writes captions of a source as prompts, one a line
 """
 
 import argparse
@@ -10,13 +13,22 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from imagen_jax.embedding.sources import open_captions
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.evaluation.folder_report import (
+    format_folder_report,
+    make_folder_report,
+)
 from imagen_jax.evaluation.quickstart import format_table, make_report
 from imagen_jax.evaluation.reference import (
     make_reference,
     read_reference,
     read_report,
 )
+from imagen_jax.evaluation.samples import read_probe
+from imagen_jax.evaluation.sr_report import describe_sr, make_sr_report
 
 # Committed in the repository; an installed package does not carry it.
 DEFAULT_REFERENCE = Path(__file__).parents[1] / "docs" / "quickstart" / "reference.json"
@@ -32,6 +44,21 @@ def main() -> None:
             reports = [read_report(Path(name)) for name in args.reports.split(",")]
             _write_json(args.out, make_reference(reports))
             print(f"wrote the reference of {len(reports)} reports to {args.out}")
+        case "sr":
+            report = make_sr_report(read_probe(args.probe))
+            if args.out is not None:
+                _write_json(args.out, report)
+            print("\n".join(describe_sr(report)))
+        case "folder":
+            report = make_folder_report(
+                args.run, minutes=args.minutes, cpu_seconds=args.cpu_seconds
+            )
+            text = format_folder_report(report, args.run.resolve().name)
+            _write(args.run / "report.md", text, "--run")
+            _write_json(args.run / "report.json", report, "--run")
+            print(text)
+        case "prompts":
+            _write_prompts(args)
 
 
 def _score_quickstart(args: argparse.Namespace) -> None:
@@ -51,13 +78,31 @@ def _score_quickstart(args: argparse.Namespace) -> None:
     print(format_table(report, reference))
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_prompts(args: argparse.Namespace) -> None:
+    # On one line each; a caption may have several.
+    captions = [" ".join(caption.split()) for caption in open_captions(args.source)]
+    distinct = list(dict.fromkeys(filter(None, captions)))
+    if not distinct or args.num < 1:
+        raise UserError(
+            f"{args.source} has {len(distinct)} captions and --num is {args.num}; both "
+            "must be at least 1"
+        )
+    rows = np.linspace(0, len(distinct) - 1, min(args.num, len(distinct))).astype(int)
+    _write(args.out, "".join(f"{distinct[row]}\n" for row in rows))
+    print(f"{len(rows)} of {len(distinct)} captions: {args.out}")
+
+
+def _write_json(path: Path, content: dict[str, Any], flag: str = "--out") -> None:
+    _write(path, json.dumps(content, indent=2, allow_nan=False) + "\n", flag)
+
+
+def _write(path: Path, text: str, flag: str = "--out") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror}); choose another --out"
+            f"cannot write {path} ({error.strerror}); choose another {flag}"
         ) from error
 
 
@@ -89,14 +134,24 @@ def _parse_args() -> argparse.Namespace:
         type=Path,
         help="reference to compare with (default: the committed one, if it is there)",
     )
-    score.add_argument("--minutes", type=_amount, help="wall time of the run")
-    score.add_argument("--cpu_seconds", type=_amount, help="CPU time of the run")
     score.add_argument("--out", type=Path, help="where to write report.json")
     band = commands.add_parser("quickstart-reference", allow_abbrev=False)
     band.add_argument(
         "--reports", required=True, help="report.json of each seed, comma-separated"
     )
     band.add_argument("--out", type=Path, required=True, help="reference.json to write")
+    probe = commands.add_parser("sr", allow_abbrev=False)
+    probe.add_argument("--probe", type=Path, required=True, help=".npz of upscale")
+    probe.add_argument("--out", type=Path, help="JSON to write")
+    folder = commands.add_parser("folder", allow_abbrev=False)
+    folder.add_argument("--run", type=Path, required=True, help="folder of the run")
+    for command in (score, folder):
+        command.add_argument("--minutes", type=_amount, help="wall time of the run")
+        command.add_argument("--cpu_seconds", type=_amount, help="CPU time of the run")
+    prompts = commands.add_parser("prompts", allow_abbrev=False)
+    prompts.add_argument("--source", required=True, help="as config key data.source")
+    prompts.add_argument("--num", type=int, default=8, help="evenly spaced captions")
+    prompts.add_argument("--out", type=Path, required=True, help="text file to write")
     return parser.parse_args()
 
 

@@ -35,6 +35,9 @@ DTYPES = ("bfloat16", "int8")
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 
+_MAX_CAPTION = 2**28  # numbers; 512 tokens of T5-XXL are 2**21
+_MAX_SHARDS = 100_000  # as many as the names of the files have places for
+
 _IDENTITY = (
     "encoder",
     "weights_sha256",
@@ -134,19 +137,47 @@ def parse_manifest(data: bytes, path: str) -> Manifest:
         )
     try:
         fields["shard_sha256"] = tuple(fields["shard_sha256"])
-        return Manifest(**fields)
-    except (KeyError, TypeError) as error:
+        manifest = Manifest(**fields)
+        for field in dataclasses.fields(Manifest):
+            if field.name != "shard_sha256":
+                _check(field.name, fields.get(field.name, field.default), field.type)
+        _check_sizes(manifest)
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not what this program writes ({error}); delete that store and "
             "embed the captions again"
         ) from error
+    return manifest
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    if type(value) is not kind or (kind is int and value < 0):
+        raise ValueError(f"{name} is {value!r}")
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """Refuses numbers that no store can have, before memory is asked for them."""
+    hashes, num_shards = manifest.shard_sha256, manifest.num_shards
+    if hashes and len(hashes) != num_shards:
+        raise ValueError(f"{len(hashes)} hashes of {num_shards} shards")
+    if not all(type(text) is str for text in hashes):
+        raise ValueError("shard_sha256 holds no texts")
+    if not 1 <= manifest.width * manifest.max_length <= _MAX_CAPTION:
+        raise ValueError(
+            f"width is {manifest.width}, max_length {manifest.max_length}"
+        )
+    if manifest.dtype not in DTYPES or not 1 <= num_shards <= _MAX_SHARDS:
+        raise ValueError(f"dtype is {manifest.dtype!r}, num_shards {num_shards}")
 
 
 def parse_marker(data: bytes, path: str) -> Marker:
     """Returns a shard's marker; arguments and errors as `parse_manifest`."""
+    fields = _parse(data, path)
     try:
-        return Marker(**_parse(data, path))
-    except TypeError as error:
+        for name, kind in Marker.__annotations__.items():
+            _check(name, fields.get(name), kind)
+        return Marker(**fields)
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not what this program writes ({error}); delete it and "
             f"{MANIFEST}, then embed the captions again"

@@ -46,9 +46,14 @@ def load_index(path: str | os.PathLike) -> np.ndarray:
       ValueError: if the file is damaged.
       OSError: if it cannot be read.
     """
-    index = np.lib.format.open_memmap(os.fspath(path), mode="r")
-    if index.dtype != INDEX_DTYPE:
-        raise ValueError(f"an index of {index.dtype}")
+    try:
+        index = np.lib.format.open_memmap(os.fspath(path), mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises many built-in exceptions
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if index.dtype != INDEX_DTYPE or index.ndim != 1:
+        raise ValueError(f"an index of {index.dtype}{index.shape}")
     return index
 
 

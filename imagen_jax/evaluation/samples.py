@@ -156,8 +156,15 @@ def read_sr_probe(run_dir: Path) -> SRProbe | None:
       UserError: if the file is damaged or its arrays do not belong together.
     """
     path = run_dir / "sr_probe.npz"
-    if not path.exists():
-        return None
+    return read_probe(path) if path.exists() else None
+
+
+def read_probe(path: Path) -> SRProbe:
+    """Returns what `python -m imagen_jax.upscale --probe=FILE` has written.
+
+    Raises:
+      UserError: if it cannot be read or its arrays do not belong together.
+    """
     try:
         with np.load(path) as arrays:
             probe = SRProbe(*(arrays[name] for name in SRProbe._fields))
@@ -166,13 +173,8 @@ def read_sr_probe(run_dir: Path) -> SRProbe | None:
             f"cannot read {path} ({_cause(error)}); it must hold the arrays "
             f"{', '.join(SRProbe._fields)}: sample again"
         ) from error
-    b, size, low_size = len(probe.truth), probe.truth.shape[-2], probe.low_res.shape[-2]
-    shapes = ((b, size, size, 3), (b, low_size, low_size, 3), (b, size, size, 3))
     found = [f"{array.dtype}{list(array.shape)}" for array in probe]
-    belong = all(
-        a.shape == s and a.dtype == np.uint8 for a, s in zip(probe, shapes, strict=True)
-    )
-    if not belong or b == 0 or size % low_size:
+    if not _belong_together(probe):
         raise UserError(
             f"{path} holds truth, low_res, output as {', '.join(found)}; they must be "
             "uint8 [b s s 3], [b s/f s/f 3] and [b s s 3] for an integer factor f: "
@@ -181,16 +183,26 @@ def read_sr_probe(run_dir: Path) -> SRProbe | None:
     return probe
 
 
-def read_metrics(run_dir: Path) -> tuple[dict[int, dict[str, Any]], int] | None:
-    """Returns the base stage's metrics by step, and the number of unreadable lines.
+def _belong_together(probe: SRProbe) -> bool:
+    if any(a.ndim != 4 or a.size == 0 or a.dtype != np.uint8 for a in probe):
+        return False
+    b, size, low_size = len(probe.truth), probe.truth.shape[2], probe.low_res.shape[2]
+    shapes = ((b, size, size, 3), (b, low_size, low_size, 3), (b, size, size, 3))
+    return [a.shape for a in probe] == list(shapes) and size % low_size == 0
+
+
+def read_metrics(
+    run_dir: Path, stage: str = "base"
+) -> tuple[dict[int, dict[str, Any]], int] | None:
+    """Returns a stage's metrics by step, and the number of unreadable lines.
 
     Of a step that was logged twice (a resumed run repeats some) the last counts. A
     line torn by a kill is counted, not fatal: a run must not lose its report to it.
 
     Returns:
-      None if RUN/base/metrics.jsonl does not exist.
+      None if RUN/STAGE/metrics.jsonl does not exist.
     """
-    path = run_dir / "base" / "metrics.jsonl"
+    path = run_dir / stage / "metrics.jsonl"
     if not path.exists():
         return None
     by_step: dict[int, dict[str, Any]] = {}

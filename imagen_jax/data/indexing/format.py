@@ -111,7 +111,10 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         if version == VERSION:
             files = tuple(IndexFile(**file) for file in fields.pop("files"))
             options = IndexOptions(**fields.pop("options"))
-            return Manifest(files=files, options=options, **fields)
+            manifest = Manifest(files=files, options=options, **fields)
+            for part in (manifest, *files):
+                _check_types(part)
+            return manifest
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
             f"the index {where} is damaged ({MANIFEST}: {type(error).__name__}: "
@@ -121,3 +124,10 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         f"the index {where} is of version {version!r}, this program reads version "
         f"{VERSION}; make it again by python -m imagen_jax.prepare index"
     )
+
+
+def _check_types(part: Manifest | IndexFile) -> None:
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if isinstance(field.type, type) and type(value) is not field.type:
+            raise TypeError(f"{field.name} is {value!r}")

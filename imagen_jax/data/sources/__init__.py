@@ -3,6 +3,7 @@
 opening           the source that a config or a flag names
 indexed           records of an index of tars, Parquet files and folders
 folder            a folder of pictures; folder_table its table of captions
+folder_split      a tenth of a folder's or an index's records, held out
 tfds              any TFDS data set, without TensorFlow; tfrecords reads its older files
 mixture           several sources in proportion
 openmoji          the quickstart set: concepts, grounds, captions and rendering

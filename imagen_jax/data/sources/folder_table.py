@@ -76,10 +76,16 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
                         raise csv.Error("another number of columns than the first line")
                     yield reader.line_num, row
             except csv.Error as error:
+                number = reader.reader.line_num  # the DictReader's is behind by now
                 raise UserError(
-                    f"{path}, line {reader.line_num} is malformed ({error}); put "
-                    "captions with commas or quotes in quotes"
+                    f"{path}, line {number} is malformed ({error}); put captions with "
+                    "commas or quotes in quotes"
                 ) from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); allow it to be read, or move "
+            "it elsewhere"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path} is not UTF-8 ({error.reason} at byte {error.start}); save it as "

@@ -76,6 +76,10 @@ class IndexedSource:
         """Returns the number of records."""
         return len(self._records)
 
+    def name(self, index: int) -> str:
+        """Returns the name of record `index` in its folder or archive."""
+        return self._text(index)[1]
+
     def caption(self, index: int) -> str:
         """Returns the caption of record `index` without reading its picture."""
         return self._text(index)[0]
@@ -103,6 +107,8 @@ class IndexedSource:
         except UnicodeDecodeError as error:
             raise UserError(self._damaged(f"record {index}: {error}")) from error
         name = self._texts[middle:end].tobytes().decode("utf-8", "surrogateescape")
+        if "\0" in name:  # no file's
+            raise UserError(self._damaged(f"record {index}: {name!r}"))
         return caption, name
 
     def _read(self, file: IndexFile, name: str, record: np.void) -> bytes:

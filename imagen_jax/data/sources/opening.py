@@ -1,7 +1,8 @@
 """From a line of a config or command line to a `Source`.
 
-index:DIR                     an index of tars, Parquet files or pictures; may be a URL
-folder:DIR                    a folder of pictures with their captions
+index:DIR[:SPLIT]             an index of tars, Parquet files or pictures; may be a URL
+folder:DIR[:SPLIT]            a folder of pictures with their captions; SPLIT is train
+                              or held_out, a tenth by name (see `folder_split`)
 tfds:DIR_OR_NAME[?FEATURES][:SPLIT]   a TFDS data set (see `tfds` for FEATURES)
 synthetic:COUNT[:RESOLUTION]  drawn shapes, for tests and smoke runs
 mixture:WEIGHT=SOURCE;...     several of these in proportion; without the WEIGHTs each
@@ -12,6 +13,7 @@ import re
 
 from imagen_jax.data.records import Source
 from imagen_jax.data.sources.folder import FolderSource
+from imagen_jax.data.sources.folder_split import open_split
 from imagen_jax.data.sources.indexed import IndexedSource
 from imagen_jax.data.sources.mixture import MixtureSource
 from imagen_jax.data.sources.tfds import TfdsSource
@@ -26,7 +28,7 @@ FORMS = (
 # A name or folder may hold colons ("gs://...", "openmoji/default:1.0.0"): only a last
 # part that looks like splits, with colons inside [...] at most, is taken as such.
 _TFDS = re.compile(r"tfds:(.+?)(?::([A-Za-z_](?:[^/:\[]|\[[^\]/]*\])*))?")
-_SYNTHETIC = re.compile(r"synthetic:(\d+)(?::(\d+))?")
+_SYNTHETIC = re.compile(r"synthetic:(\d{1,9})(?::(\d{1,5}))?")
 _WEIGHTED = re.compile(r"\s*([^=:]+)=(.*)")
 
 
@@ -36,12 +38,14 @@ def open_source(text: str) -> Source:
     Raises:
       UserError: for any other form, or a source that cannot be opened.
     """
+    if "\0" in text:
+        raise UserError(f"the data source is {text!r}; no name has a zero byte")
     kind, _, rest = text.partition(":")
     match kind:
         case "index" if rest:
-            return IndexedSource(rest)
+            return open_split(IndexedSource, rest)
         case "folder" if rest:
-            return FolderSource(rest)
+            return open_split(FolderSource, rest)
         case "synthetic" if match := _SYNTHETIC.fullmatch(text):
             return SyntheticSource(int(match[1]), int(match[2] or 64), seed=0)
         case "mixture" if rest:

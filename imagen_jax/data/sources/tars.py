@@ -86,8 +86,12 @@ def _read_members(file: BinaryIO, size: int, samples: _Samples) -> Iterator[Drop
     # tarfile takes most damage, and the end of the first of two joined tars, for the
     # end of the archive. All that may follow is zeros.
     file.seek(end)
-    if any(file.read(40 * _BLOCK)):
+    rest = file.read(40 * _BLOCK)
+    if any(rest):
         yield Dropped("", "archive is damaged", f"no member at byte {end}")
+    elif len(rest) < _BLOCK:
+        # A file that was cut between two members looks whole in every other way.
+        yield Dropped("", "archive is damaged", f"no end mark at byte {end}")
 
 
 def _sort_in(member: tarfile.TarInfo, size: int, samples: _Samples) -> Dropped | None:

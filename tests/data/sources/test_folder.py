@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import pytest
@@ -71,7 +72,7 @@ def test_bad_captions_are_counted_by_reason(tmp_path):
         1: "caption is not UTF-8",
         2: "no caption",
         3: "no caption",
-        4: "file cannot be read",
+        4: "not a plain file",
     }
     assert reasons(tmp_path) == (["a"], expected)
     *_, b, c, d, e = scan_folder(str(tmp_path), IndexOptions())
@@ -132,6 +133,54 @@ def test_a_malformed_table_is_one_sentence(tmp_path, name, data, message):
     write_folder(tmp_path, 0, 1)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(UserError, match=message):
+        FolderSource(str(tmp_path))
+
+
+def test_what_would_block_or_never_end_is_not_opened(tmp_path):
+    """A pipe without a writer, as picture and as caption, and a vast caption."""
+    write_folder(tmp_path, 0, 4)
+    for name in ("00001.png", "00002.txt"):
+        (tmp_path / name).unlink()
+        os.mkfifo(tmp_path / name)
+    with open(tmp_path / "00003.txt", "wb") as file:
+        file.truncate(1 << 40)
+    expected = {1: "not a plain file", 2: "not a plain file", 3: "caption too long"}
+    assert reasons(tmp_path) == (["picture 0"], expected)
+    found = list(scan_folder(str(tmp_path), IndexOptions()))
+    assert [drop.reason for drop in found[1:]] == [*expected.values()]
+
+
+def test_folders_that_are_left_out_are_counted(tmp_path, monkeypatch):
+    write_folder(tmp_path / "a", 0, 1)
+    write_folder(tmp_path / "closed", 1, 2)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    *dropped, kept = scan_folder(str(tmp_path), IndexOptions())
+    assert kept.name == "a/00000.png"
+    assert [(drop.name, drop.reason) for drop in dropped] == [
+        ("link", "link to a folder"),
+        ("closed", "folder cannot be read"),
+    ]
+    with pytest.raises(UserError, match=r"closed cannot be read \(Permission denied\)"):
+        FolderSource(str(tmp_path))
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path, monkeypatch):
+    write_folder(tmp_path, 0, 1)
+    (tmp_path / "metadata.csv").write_text("file_name,text\n")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(UserError, match=r"metadata\.csv cannot be read \(Permission"):
         FolderSource(str(tmp_path))
 
 
