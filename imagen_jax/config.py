@@ -21,6 +21,7 @@ from imagen_jax.config_checks import (
 )
 from imagen_jax.errors import UserError
 from imagen_jax.network_config import EfficientUNetConfig, UNetConfig
+from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.train_config import HeldoutConfig, OptimizerConfig, TrainConfig
 
 
@@ -172,41 +173,6 @@ class MeshConfig:
 
     def __post_init__(self):
         check_positive("mesh.", self, "num_slices")
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplerConfig:
-    """Defaults for sampling this stage; every value can be given anew when sampling.
-
-    Attributes:
-      kind: "ddpm" (ancestral) or "ddim".
-      num_steps: network evaluations (each a pair, cond and uncond).
-      stochasticity: gamma of "ddpm", eta of "ddim".
-      guidance_weight: w of the paper, 1 = no guidance.
-      threshold: what is done to x0 at each step.
-      percentile: p of dynamic thresholding, in percent.
-      threshold_cap: upper limit of its s; 0 means none.
-      aug_level: noise put on the low-res picture, in [0, 1]; 0 = clean.
-    """
-
-    kind: Literal["ddpm", "ddim"] = "ddpm"
-    num_steps: int = 250
-    stochasticity: float = 0.0
-    guidance_weight: float = 1.0
-    threshold: Literal["none", "static", "dynamic"] = "dynamic"
-    percentile: float = 99.5
-    threshold_cap: float = 0.0
-    aug_level: float = 0.0
-
-    def __post_init__(self):
-        check_positive("sampler.", self, "num_steps")
-        check_range("sampler.", self, 0, 1, "stochasticity", "aug_level")
-        check_range("sampler.", self, 0, 100, "percentile")
-        if self.threshold_cap != 0 and not self.threshold_cap >= 1:
-            raise UserError(
-                f"sampler.threshold_cap is {self.threshold_cap}; it must be at least "
-                "1, or 0 for none"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

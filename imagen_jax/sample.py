@@ -18,12 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from imagen_jax.bundle import load_stage
-from imagen_jax.config import SamplerConfig
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.parallel.mesh import make_mesh, num_batch_shards
 from imagen_jax.parallel.sharding import constrain_batch, replicated
+from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.cascade import CascadeStage, check_cascade, sample_cascade
 from imagen_jax.sampling.gallery import write_gallery
 from imagen_jax.sampling.sampler import Sampler

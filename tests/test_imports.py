@@ -19,7 +19,7 @@ PACKAGE = "imagen_jax"
 LEVELS = (
     # The modules of level 0 are small and may import one another.
     "cache config config_checks config_file errors interfaces network_config optional "
-    "retention train_config version",
+    "retention sampler_config train_config version",
     "data diffusion models parallel text weights",
     "checkpoint stage text_source workdir",
     "bucket_checkpoints bundle",

@@ -163,9 +163,7 @@ def _check_sizes(manifest: Manifest) -> None:
     if not all(type(text) is str for text in hashes):
         raise ValueError("shard_sha256 holds no texts")
     if not 1 <= manifest.width * manifest.max_length <= _MAX_CAPTION:
-        raise ValueError(
-            f"width is {manifest.width}, max_length {manifest.max_length}"
-        )
+        raise ValueError(f"width is {manifest.width}, max_length {manifest.max_length}")
     if manifest.dtype not in DTYPES or not 1 <= num_shards <= _MAX_SHARDS:
         raise ValueError(f"dtype is {manifest.dtype!r}, num_shards {num_shards}")
 

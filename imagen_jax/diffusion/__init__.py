@@ -8,7 +8,11 @@ sees a network only as a `Denoiser`. Each formula exists once:
   parameterization  what a network's output means: eps, v or x0
   loss              training times, weights, the denoising loss
   guidance          the null text and classifier-free guidance
-  thresholding      static and dynamic thresholding of x0
+  thresholding      static, dynamic and capped thresholding of x0
+  percentile        the exact percentile that it needs, without sorting
   augmentation      bytes <-> floats, resizing, noise on the low-resolution picture
-  samplers          one step of DDPM and DDIM, and the loop over a log-SNR grid
+  spacing           the log-SNRs at which a sampler evaluates the network
+  stepping          one step of DDPM and DDIM, and the loop over a grid
+  multistep, heun   solvers of higher order
+  samplers          the five samplers, by name
 """

@@ -1,157 +1,119 @@
 """Samplers: from noise to a picture along a grid of log-SNRs.
 
-Every sampler is one function with one signature,
+Every sampler is one function with one signature, `SampleFn`: start from z_1 ~ N(0, I),
+go down a grid of noise levels (`spacing`), and in the last step return the predicted x0
+itself (arXiv:2205.11487, appendix A).
 
-  step(z, prediction, logsnr_t, logsnr_s, noise, stochasticity) -> z_s
+  ddpm      ancestral sampling; stochasticity is the paper's gamma
+  ddim      stochasticity is eta; 0 is deterministic
+  dpmpp_2m  DPM-Solver++ 2M; stochasticity 1 is its SDE form (`multistep`)
+  unipc     UniPC-2, deterministic (`multistep`)
+  heun      EDM's, two evaluations a step; stochasticity is its churn (`heun`)
 
-and `sample` drives it (arXiv:2205.11487, appendix A): start from z_1 ~ N(0, I), times
-uniformly spaced from 1 to 0, and at the last step return the predicted x0 itself.
-
-  ddpm  z_s = mean + std noise, the ancestral step of `process.posterior`
-  ddim  z_s = alpha_s x0 + sqrt(sigma_s^2 - std^2) eps + std noise, with
-        std = eta sqrt(1 - r) sigma_s; eta = 0 is the paper's deterministic form
-        alpha_s x0 + (sigma_s / sigma_t) (z_t - alpha_t x0) (arXiv:2010.02502, eq. 12)
-
-Steps read `prediction.x0` only: the eps they need is the one that belongs to z and that
-x0. Mixing the network's eps with a thresholded x0 is thereby impossible.
+None of them reads the network's eps. They move z by x0 alone, and eps is recomputed
+from x0, so that thresholding x0 is consistent in all of them.
 """
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from imagen_jax.diffusion.parameterization import eps_from_x0
-from imagen_jax.diffusion.process import (
-    PerPicture,
-    alpha_sigma,
-    expand,
-    posterior,
-    posterior_share,
+from imagen_jax.diffusion.heun import heun
+from imagen_jax.diffusion.multistep import dpmpp_2m, unipc
+from imagen_jax.diffusion.stepping import (
+    Interval,
+    NoiseFn,
+    PredictFn,
+    ddim_step,
+    ddpm_step,
+    march,
 )
-from imagen_jax.diffusion.schedule import NoiseSchedule
-from imagen_jax.interfaces import Prediction
+
+SAMPLERS = ("ddpm", "ddim", "dpmpp_2m", "unipc", "heun")
 
 
 @runtime_checkable
-class SamplerStep(Protocol):
-    """One step of a sampler, from time t to the cleaner time s."""
+class SampleFn(Protocol):
+    """A sampler: the whole way from noise to a picture."""
 
     def __call__(
         self,
-        z: Float[Array, "b h w c"],
-        prediction: Prediction,
-        logsnr_t: PerPicture,
-        logsnr_s: PerPicture,
-        noise: Float[Array, "b h w c"],
+        predict: PredictFn,
+        z_1: Float[Array, "b h w c"],
+        logsnrs: Float[Array, " n"],
+        noise_fn: NoiseFn,
         stochasticity: float | Float[Array, ""],
     ) -> Float[Array, "b h w c"]:
-        """Returns z_s.
+        """Returns the pictures at the end of the reverse process: the last x0.
 
         Args:
-          z: noisy pictures at t.
-          prediction: the network's, guided and thresholded.
-          logsnr_t: log-SNR of z.
-          logsnr_s: log-SNR of the result, at least `logsnr_t`.
-          noise: standard normal.
-          stochasticity: in [0, 1], see each sampler.
+          predict: the network, guided and thresholded; called with (z, logsnr, step
+            index).
+          z_1: standard normal noise.
+          logsnrs: rising grid of num_steps + 1 values, see `spacing.logsnr_grid`; the
+            last is never evaluated.
+          noise_fn: step index -> standard normal noise for the step.
+          stochasticity: in [0, 1], see each sampler; traced.
         """
         ...
 
 
-def ddpm_step(
-    z: Float[Array, "b h w c"],
-    prediction: Prediction,
-    logsnr_t: PerPicture,
-    logsnr_s: PerPicture,
-    noise: Float[Array, "b h w c"],
+def ddpm(
+    predict: PredictFn,
+    z_1: Float[Array, "b h w c"],
+    logsnrs: Float[Array, " n"],
+    noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
 ) -> Float[Array, "b h w c"]:
-    """Returns the ancestral step; stochasticity is the paper's gamma.
-
-    gamma 0 is DDPM's "fixed small" variance, 1 its "fixed large"; both add noise. The
-    paper does not say which it used.
+    """Returns pictures by ancestral sampling; stochasticity is the paper's gamma.
 
     Source: arXiv:2205.11487, appendix A.
     """
-    mean, std = posterior(z, prediction.x0, logsnr_t, logsnr_s, stochasticity)
-    return mean + std * noise
+
+    def step(z, memory: tuple[()], at: Interval):
+        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.index)
+        z_s = ddpm_step(z, found, at.logsnr_t, at.logsnr_s, noise, stochasticity)
+        return z_s, found.x0, memory
+
+    return march(step, z_1, (), logsnrs)
 
 
-def ddim_step(
-    z: Float[Array, "b h w c"],
-    prediction: Prediction,
-    logsnr_t: PerPicture,
-    logsnr_s: PerPicture,
-    noise: Float[Array, "b h w c"],
+def ddim(
+    predict: PredictFn,
+    z_1: Float[Array, "b h w c"],
+    logsnrs: Float[Array, " n"],
+    noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
 ) -> Float[Array, "b h w c"]:
-    """Returns the DDIM step; stochasticity is eta.
-
-    eta 0 is deterministic (`noise` has no effect), 1 equals `ddpm_step` with gamma 0.
+    """Returns pictures by DDIM; stochasticity is eta, 0 = deterministic.
 
     Source: arXiv:2205.11487, appendix A (eta 0); DDIM, arXiv:2010.02502, eq. 12 and 16.
     """
-    eps = eps_from_x0(z, prediction.x0, logsnr_t)
-    alpha_s, sigma_s = alpha_sigma(expand(logsnr_s, z))
-    renewed = stochasticity**2 * expand(posterior_share(logsnr_t, logsnr_s), z)
-    kept = sigma_s * jnp.sqrt(1.0 - renewed)
-    return alpha_s * prediction.x0 + kept * eps + sigma_s * jnp.sqrt(renewed) * noise
+
+    def step(z, memory: tuple[()], at: Interval):
+        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.index)
+        z_s = ddim_step(z, found, at.logsnr_t, at.logsnr_s, noise, stochasticity)
+        return z_s, found.x0, memory
+
+    return march(step, z_1, (), logsnrs)
 
 
-def sampler_step(kind: str) -> SamplerStep:
-    """Returns the step function that a config names: "ddpm" or "ddim".
+def sample_fn(kind: str) -> SampleFn:
+    """Returns the sampler that a config names, one of `SAMPLERS`.
 
     Raises:
       ValueError: on an unknown kind.
     """
     match kind:
         case "ddpm":
-            return ddpm_step
+            return ddpm
         case "ddim":
-            return ddim_step
+            return ddim
+        case "dpmpp_2m":
+            return dpmpp_2m
+        case "unipc":
+            return unipc
+        case "heun":
+            return heun
         case _:
-            raise ValueError(f"sampler {kind!r} is not one of ddpm, ddim")
-
-
-def logsnr_grid(schedule: NoiseSchedule, num_steps: int) -> Float[Array, " n"]:
-    """Returns the num_steps + 1 log-SNRs at times uniformly spaced from 1 to 0."""
-    return schedule.logsnr(jnp.linspace(1.0, 0.0, num_steps + 1))
-
-
-def sample(
-    predict: Callable[
-        [Float[Array, "b h w c"], Float[Array, ""], Int[Array, ""]], Prediction
-    ],
-    z_1: Float[Array, "b h w c"],
-    logsnrs: Float[Array, " n"],
-    step_fn: SamplerStep,
-    noise_fn: Callable[[Int[Array, ""]], Float[Array, "b h w c"]],
-    stochasticity: float | Float[Array, ""],
-) -> Float[Array, "b h w c"]:
-    """Returns the pictures at the end of the reverse process: the last predicted x0.
-
-    Args:
-      predict: (z, logsnr, step index) -> the guided and thresholded prediction. The
-        index, 0 to num_steps - 1, selects a guidance weight that varies over the steps.
-      z_1: standard normal noise.
-      logsnrs: rising grid of num_steps + 1 values, see `logsnr_grid`; the last is never
-        evaluated.
-      step_fn: a sampler.
-      noise_fn: step index -> standard normal noise for the step.
-      stochasticity: for `step_fn`.
-    """
-    num_steps = logsnrs.shape[0] - 1
-
-    def body(z, step):
-        index, logsnr_t, logsnr_s = step
-        prediction = predict(z, logsnr_t, index)
-        z_s = step_fn(z, prediction, logsnr_t, logsnr_s, noise_fn(index), stochasticity)
-        # Inside the scan, not after it, so that the network is compiled once.
-        return jnp.where(index == num_steps - 1, prediction.x0, z_s), None
-
-    steps = (jnp.arange(num_steps), logsnrs[:-1], logsnrs[1:])
-    x0, _ = jax.lax.scan(body, z_1, steps)
-    return x0
+            raise ValueError(f"sampler {kind!r} is not one of {', '.join(SAMPLERS)}")

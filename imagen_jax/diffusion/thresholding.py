@@ -6,6 +6,7 @@ compounds over the steps. Before every sampler step (arXiv:2205.11487, section 2
   static   x0 <- clip(x0, -1, 1)
   dynamic  s = max(1, p-th percentile of |x0| over the picture),
            x0 <- clip(x0, -s, s) / s
+  capped   the same with s at most a cap (not in the paper)
 
 Dynamic thresholding pulls saturated pixels inwards instead of leaving them at the edge.
 s is one per picture and never below 1: it must not stretch a picture that is in range.
@@ -17,6 +18,8 @@ recomputes it with `parameterization.eps_from_x0`.
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from imagen_jax.diffusion.percentile import percentile as percentile_of
 
 
 def dynamic_threshold(
@@ -36,8 +39,7 @@ def dynamic_threshold(
 
     Source: arXiv:2205.11487, section 2.3.
     """
-    magnitude = jnp.abs(x0.astype(jnp.float32))
-    s = jnp.percentile(magnitude, percentile, axis=(1, 2, 3), keepdims=True)
+    s = percentile_of(jnp.abs(x0.astype(jnp.float32)), percentile)
     s = jnp.maximum(jnp.minimum(s, cap), 1.0)
     return jnp.clip(x0, -s, s) / s
 
@@ -51,10 +53,10 @@ def threshold(
     """Returns x0 after the thresholding that a config names.
 
     Args:
-      kind: "none", "static" or "dynamic".
+      kind: "none", "static", "dynamic" or "capped".
       x0: predicted clean pictures.
-      percentile: for "dynamic", see `dynamic_threshold`.
-      cap: for "dynamic", see `dynamic_threshold`.
+      percentile: for "dynamic" and "capped", see `dynamic_threshold`.
+      cap: likewise; "capped" is "dynamic" with a cap that the config must give.
 
     Raises:
       ValueError: on an unknown kind.
@@ -64,7 +66,9 @@ def threshold(
             return x0
         case "static":
             return jnp.clip(x0, -1.0, 1.0)
-        case "dynamic":
+        case "dynamic" | "capped":
             return dynamic_threshold(x0, percentile, cap)
         case _:
-            raise ValueError(f"threshold {kind!r} is not one of none, static, dynamic")
+            raise ValueError(
+                f"threshold {kind!r} is not one of none, static, dynamic, capped"
+            )

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagen_jax.config import SamplerConfig
 from imagen_jax.diffusion.augmentation import to_uint8
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
+from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.stage import Params, Stage
 

@@ -4,9 +4,11 @@ For data N(mu, s^2) per pixel, z ~ N(alpha mu, alpha^2 s^2 + sigma^2), and the o
 eps is E[eps | z] = sigma (z - alpha mu) / (alpha^2 s^2 + sigma^2). No network, no
 training: whatever deviates is the sampler, the schedule or a conversion.
 
-That eps is affine in z, and so is every step, so the mean and variance of the samples
-can also be followed exactly, without drawing any: see `moments`.
+That eps is affine in z, and so is every sampler in its noises, so the mean and variance
+of the samples can also be followed exactly, without drawing any: see `moments`.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +17,17 @@ import pytest
 
 from imagen_jax.diffusion.parameterization import to_prediction
 from imagen_jax.diffusion.process import alpha_sigma
-from imagen_jax.diffusion.samplers import logsnr_grid, sample, sampler_step
+from imagen_jax.diffusion.samplers import sample_fn
 from imagen_jax.diffusion.schedule import make_schedule
+from imagen_jax.diffusion.spacing import logsnr_grid
 
 PIXELS = (2, 2, 1)
 MEAN = np.linspace(-0.6, 0.6, 4, dtype=np.float32)
 STD = np.float32([0.9, 0.7, 0.5, 0.3])
 ZERO, ONE = np.zeros(4, np.float32), np.ones(4, np.float32)
-SAMPLERS = [("ddpm", 0.0), ("ddpm", 0.5), ("ddpm", 1.0), ("ddim", 0.0), ("ddim", 1.0)]
+FIRST_ORDER = [("ddpm", 0.0), ("ddpm", 0.5), ("ddpm", 1.0), ("ddim", 0.0)]
+FIRST_ORDER += [("ddim", 1.0)]
+SECOND_ORDER = [("dpmpp_2m", 0.0), ("dpmpp_2m", 1.0), ("unipc", 0.0), ("heun", 0.0)]
 
 
 def gaussian_predict(mean, std):
@@ -37,56 +42,47 @@ def gaussian_predict(mean, std):
     return predict
 
 
+def grid_of(schedule, num_steps, spacing="uniform_t"):
+    return logsnr_grid(make_schedule(schedule, -20.0, 20.0), num_steps, spacing)
+
+
+@functools.partial(jax.jit, static_argnames="sampler")
+def run(sampler, mean, std, z_1, noises, grid, stochasticity):
+    """Returns the pictures that a sampler draws; `noises[i]` is step i's noise."""
+    predict = gaussian_predict(mean, std)
+    noise_fn = noises.__getitem__
+    return sample_fn(sampler)(predict, z_1, grid, noise_fn, stochasticity)
+
+
 def draw(mean, std, sampler, stochasticity, num_steps, count):
     """Returns `count` samples under the cosine schedule, flattened to `[count 4]`."""
-    grid = logsnr_grid(make_schedule("cosine", -20.0, 20.0), num_steps)
-    key = jax.random.key(0)
-
-    def noise_fn(index):
-        return jax.random.normal(jax.random.fold_in(key, index), (count, *PIXELS))
-
-    @jax.jit
-    def run(stochasticity):
-        predict, step = gaussian_predict(mean, std), sampler_step(sampler)
-        z_1 = noise_fn(num_steps)
-        return sample(predict, z_1, grid, step, noise_fn, stochasticity)
-
-    return np.float64(run(jnp.float32(stochasticity))).reshape(count, 4)
+    shape = (num_steps + 1, count, *PIXELS)
+    noises = jax.random.normal(jax.random.key(0), shape)
+    grid, stochasticity = grid_of("cosine", num_steps), jnp.float32(stochasticity)
+    samples = run(sampler, mean, std, noises[-1], noises, grid, stochasticity)
+    return np.float64(samples).reshape(count, 4)
 
 
-def moments(mean, std, sampler, stochasticity, num_steps, schedule):
+def moments(mean, std, sampler, stochasticity, grid):
     """Returns the exact mean and standard deviation, both `[4]`, of the samples.
 
-    A step is slope z + offset + scale noise per pixel; three evaluations give these.
+    A sample is an offset plus a multiple of z_1 and of each step's noise. One batch
+    finds them all: a picture without any noise, and one for each noise alone.
     """
-    grid = logsnr_grid(make_schedule(schedule, -20.0, 20.0), num_steps)
-    predict, step = gaussian_predict(mean, std), sampler_step(sampler)
-    zero, one = jnp.zeros((1, *PIXELS)), jnp.ones((1, *PIXELS))
-
-    def body(carry, levels):
-        def move(z, noise):
-            prediction = predict(z, levels[0], 0)
-            return step(z, prediction, *levels, noise, stochasticity)
-
-        offset = move(zero, zero)
-        slope, scale = move(one, zero) - offset, move(zero, one) - offset
-        z_mean, z_var = carry
-        return (slope * z_mean + offset, slope**2 * z_var + scale**2), None
-
-    (z_mean, z_var), _ = jax.jit(jax.lax.scan, static_argnums=0)(
-        body, (zero, one), (grid[:-2], grid[1:-1])
-    )
-    offset = predict(zero, grid[-2], 0).x0
-    slope = predict(one, grid[-2], 0).x0 - offset
-    x0_mean, x0_std = slope * z_mean + offset, jnp.abs(slope) * jnp.sqrt(z_var)
-    return np.float64(x0_mean).ravel(), np.float64(x0_std).ravel()
+    each = jnp.eye(len(grid) + 1)[:, :, None, None, None] * jnp.ones(PIXELS)
+    stochasticity = jnp.float32(stochasticity)
+    ends = run(sampler, mean, std, each[1], each[2:], grid, stochasticity)
+    ends = np.float64(ends).reshape(-1, 4)
+    return ends[0], np.sqrt(np.square(ends[1:] - ends[0]).sum(0))
 
 
-@pytest.mark.parametrize(("sampler", "stochasticity"), SAMPLERS)
+@pytest.mark.parametrize(
+    ("sampler", "stochasticity"), [*FIRST_ORDER, *SECOND_ORDER, ("heun", 0.3)]
+)
 def test_samples_have_the_mean_and_covariance_of_the_data(sampler, stochasticity):
     """Within 4.5 standard errors (14 numbers), plus the bias of 128 steps.
 
-    The bias is of first order in the step (see the next test): up to 8 % of a variance.
+    The bias is at most of first order in the step (see below): up to 8 % of a variance.
     """
     count = 4096
     samples = draw(MEAN, STD, sampler, stochasticity, 128, count)
@@ -98,7 +94,7 @@ def test_samples_have_the_mean_and_covariance_of_the_data(sampler, stochasticity
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "cosine_truncated", "linear"])
-@pytest.mark.parametrize(("sampler", "stochasticity"), SAMPLERS)
+@pytest.mark.parametrize(("sampler", "stochasticity"), FIRST_ORDER)
 def test_exact_moments_converge_to_the_datas(sampler, stochasticity, schedule):
     """The bias falls with the step, at first order or better.
 
@@ -107,11 +103,66 @@ def test_exact_moments_converge_to_the_datas(sampler, stochasticity, schedule):
     """
     errors = []
     for num_steps in (128, 1024):
-        mean, std = moments(MEAN, STD, sampler, stochasticity, num_steps, schedule)
+        grid = grid_of(schedule, num_steps)
+        mean, std = moments(MEAN, STD, sampler, stochasticity, grid)
         np.testing.assert_allclose(mean, MEAN, atol=4e-3)
         errors.append(np.abs(std / STD - 1.0).max())
     assert errors[1] < 0.015
     assert errors[1] < errors[0] / 5  # with 8 times the steps
+
+
+@pytest.mark.parametrize("spacing", ["uniform_t", "uniform_logsnr", "karras"])
+@pytest.mark.parametrize(("sampler", "stochasticity"), SECOND_ORDER)
+def test_second_order_is_close_within_few_steps(sampler, stochasticity, spacing):
+    """In 32 steps, where DDIM and DDPM are off by more than twice as much."""
+    grid = grid_of("cosine", 32, spacing)
+
+    def error(sampler, stochasticity):
+        mean, std = moments(MEAN, STD, sampler, stochasticity, grid)
+        return max(np.abs(mean - MEAN).max(), np.abs(std / STD - 1.0).max())
+
+    found = error(sampler, stochasticity)
+    first_order = error("ddpm" if stochasticity else "ddim", 0.0)
+    assert found < 0.04
+    assert found < first_order / 2
+
+
+def order_of(sampler):
+    """Returns the measured order of a deterministic sampler.
+
+    The grid runs from log-SNR -6 to 6 in n steps and ends there, so that the result is
+    x0 at 6 and its error that of z, to be compared with the exact solution: in every
+    pixel (z - alpha mu) / sqrt(alpha^2 s^2 + sigma^2) stays as it is.
+    """
+    z_1 = jax.random.normal(jax.random.key(1), (16, *PIXELS))
+    mean, std = MEAN.reshape(PIXELS), STD.reshape(PIXELS)
+    alpha, sigma = alpha_sigma(jnp.array([-6.0, 6.0]))
+    spread = [np.sqrt(a**2 * std**2 + s**2) for a, s in zip(alpha, sigma, strict=True)]
+    z_end = alpha[1] * mean + spread[1] * (z_1 - alpha[0] * mean) / spread[0]
+    exact = gaussian_predict(MEAN, STD)(z_end, jnp.float32(6.0), 0).x0
+
+    def error(num_steps):
+        grid = jnp.append(jnp.linspace(-6.0, 6.0, num_steps + 1), 7.0)
+        silent = jnp.zeros((num_steps + 1, *z_1.shape))
+        found = run(sampler, MEAN, STD, z_1, silent, grid, jnp.float32(0.0))
+        return float(jnp.sqrt(jnp.mean(jnp.square(found - exact))))
+
+    errors = [error(num_steps) for num_steps in (20, 40, 80)]
+    return np.log2(errors[0] / errors[2]) / 2
+
+
+@pytest.mark.parametrize(
+    ("sampler", "least", "most"),
+    [
+        ("ddim", 0.8, 1.2),
+        ("dpmpp_2m", 1.8, 2.5),
+        ("heun", 1.8, 2.5),
+        ("unipc", 1.8, 3.6),
+    ],
+)
+def test_measured_order(sampler, least, most):
+    order = order_of(sampler)
+    assert least <= order <= most, order
 
 
 def test_gamma_0_is_exact_for_a_single_picture_at_any_step_count():
@@ -125,9 +176,9 @@ def test_gamma_1_is_exact_for_standard_normal_data_at_any_step_count(num_steps):
 
     The last step returns E[x0 | z] = alpha z, so the deviation is alpha of its level.
     """
-    grid = logsnr_grid(make_schedule("cosine", -20.0, 20.0), num_steps)
+    grid = grid_of("cosine", num_steps)
     alpha = float(alpha_sigma(grid[-2])[0])
-    std = moments(ZERO, ONE, "ddpm", 1.0, num_steps, "cosine")[1]
+    std = moments(ZERO, ONE, "ddpm", 1.0, grid)[1]
     np.testing.assert_allclose(std, alpha, rtol=1e-3)
-    small = moments(ZERO, ONE, "ddpm", 0.0, num_steps, "cosine")[1]
+    small = moments(ZERO, ONE, "ddpm", 0.0, grid)[1]
     assert np.all(small < 0.95 * alpha)

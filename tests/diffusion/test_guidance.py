@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagen_jax.diffusion.guidance import drop_text, guide, guided_output, null_text
+from imagen_jax.diffusion.guidance import (
+    drop_text,
+    guidance_weights,
+    guide,
+    guided_output,
+    null_text,
+    rescale,
+    weight_in_interval,
+)
 from imagen_jax.diffusion.parameterization import to_prediction
 from imagen_jax.interfaces import Conditioning, TextEmbeddings
 
@@ -135,3 +143,109 @@ def test_changing_the_weight_does_not_retrace():
     for weight in (1.0, 1.35, 8.0):
         run(jnp.float32(weight))
     assert len(traces) == 1
+
+
+def test_constant_weights():
+    np.testing.assert_array_equal(guidance_weights("constant", 4, 7.5), [7.5] * 4)
+
+
+@pytest.mark.parametrize(
+    ("hold", "wanted"),
+    [
+        (0.0, [1, 15, 1, 15, 1, 15]),
+        (0.3, [15, 15, 1, 15, 1, 15]),  # 1.8 steps, rounded up
+        (1.0, [15] * 6),
+    ],
+)
+def test_oscillating_weights(hold, wanted):
+    weights = guidance_weights("oscillating", 6, 15.0, low=1.0, hold=hold)
+    assert weights.dtype == np.float32
+    np.testing.assert_array_equal(weights, wanted)
+
+
+def test_unknown_guidance_names_the_choices():
+    with pytest.raises(ValueError, match="constant, oscillating"):
+        guidance_weights("cosine", 4, 2.0)
+
+
+def test_weight_is_1_outside_the_interval():
+    """Both ends belong to it; one log-SNR per picture or one for all."""
+    logsnr = jnp.array([-6.0, -5.0, 0.0, 3.0, 3.5])
+    interval = jnp.array([-5.0, 3.0])
+    weights = weight_in_interval(jnp.float32(4.0), logsnr, interval)
+    np.testing.assert_array_equal(weights, [1.0, 4.0, 4.0, 4.0, 1.0])
+    everywhere = jnp.array([-jnp.inf, jnp.inf])
+    assert float(weight_in_interval(jnp.float32(4.0), logsnr[0], everywhere)) == 4.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_rescale_is_the_papers_formula_per_picture(share):
+    guided = jnp.array([3.0, 8.0])[:, None, None, None] * B + A
+    result = rescale(guided, A, jnp.float32(share))
+    for got, wide, cond in zip(*map(np.float64, (result, guided, A)), strict=True):
+        whole = wide * cond.std() / wide.std()
+        expected = share * whole + (1 - share) * wide
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    if share == 0.0:
+        np.testing.assert_array_equal(result, guided)
+
+
+def test_rescale_of_a_flat_output_is_finite():
+    flat = jnp.zeros_like(A)
+    np.testing.assert_array_equal(rescale(flat, A, 1.0), flat)
+
+
+def test_rescaled_guidance_keeps_the_contrast_of_cond():
+    cond, uncond = conditioning(TEXT, B), conditioning(null_text(2, 5, 6, jnp.float32))
+    uncond = uncond._replace(low_res=-B)
+    arguments = (denoiser, Z, jnp.array([0.5, 1.0]), cond, uncond, jnp.float32(9.0))
+    wide = guided_output(*arguments)
+    kept = guided_output(*arguments, rescale_share=1.0)
+    std = denoiser(*arguments[1:4]).std(axis=(1, 2, 3))
+    np.testing.assert_allclose(kept.std(axis=(1, 2, 3)), std, rtol=1e-5)
+    assert np.all(wide.std(axis=(1, 2, 3)) > 1.5 * std)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("guided", [True, False])
+def test_two_prompts_are_blended_in_one_evaluation(guided, blend):
+    """And guidance then acts on the blend."""
+    calls = []
+
+    def counted(z, logsnr, cond):
+        calls.append(z.shape[0])
+        return denoiser(z, logsnr, cond)
+
+    logsnr = jnp.array([0.5, -2.0])
+    first, second = conditioning(TEXT), conditioning(TEXT._replace(embed=-TEXT.embed))
+    null = conditioning(null_text(2, 5, 6, jnp.float32)) if guided else None
+    result = guided_output(
+        counted,
+        Z,
+        logsnr,
+        first,
+        null,
+        jnp.float32(4.0),
+        second=second,
+        blend=jnp.float32(blend),
+    )
+    assert calls == [6 if guided else 4]
+    outputs = [denoiser(Z, logsnr, cond) for cond in (first, second)]
+    expected = (1 - blend) * outputs[0] + blend * outputs[1]
+    if null is not None:
+        expected = 4.0 * expected - 3.0 * denoiser(Z, logsnr, null)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_uncond_and_second_the_batch_is_not_enlarged():
+    calls = []
+
+    def counted(z, logsnr, cond):
+        calls.append(z.shape[0])
+        return denoiser(z, logsnr, cond)
+
+    cond = conditioning(TEXT)
+    arguments = (Z, jnp.array([0.5, -2.0]), cond)
+    result = guided_output(counted, *arguments, None, jnp.float32(4.0))
+    assert calls == [2]
+    np.testing.assert_array_equal(result, denoiser(*arguments))

@@ -20,7 +20,7 @@ def pictures(seed, scale):
 @given(
     scale=st.floats(0.0, 100.0, width=32),
     percentile=st.floats(50.0, 100.0, width=32),
-    kind=st.sampled_from(["static", "dynamic"]),
+    kind=st.sampled_from(["static", "dynamic", "capped"]),
 )
 def test_result_is_in_range(scale, percentile, kind):
     x0 = threshold(kind, pictures(0, scale), jnp.float32(percentile))
@@ -32,7 +32,7 @@ def test_result_is_in_range(scale, percentile, kind):
 @given(seed=st.integers(0, 1000), percentile=st.floats(1.0, 100.0, width=32))
 def test_pictures_in_range_are_left_alone(seed, percentile):
     x0 = jax.random.uniform(jax.random.key(seed), (2, 4, 4, 3), minval=-1.0)
-    for kind in ("none", "static", "dynamic"):
+    for kind in ("none", "static", "dynamic", "capped"):
         after = threshold(kind, x0, jnp.float32(percentile))
         np.testing.assert_array_equal(after, x0)
 
@@ -62,6 +62,14 @@ def test_cap_is_traced_and_limits_s():
     np.testing.assert_allclose(capped, np.clip(x0, -1.5, 1.5) / 1.5, rtol=1e-6)
 
 
+def test_capped_is_dynamic_up_to_the_cap():
+    x0 = jnp.concatenate([pictures(4, 0.9), pictures(5, 8.0)])  # s 2.3 and 20
+    capped = threshold("capped", x0, P, jnp.float32(4.0))
+    dynamic = threshold("dynamic", x0, P)
+    np.testing.assert_array_equal(capped[:2], dynamic[:2])
+    np.testing.assert_allclose(capped[2:], np.clip(x0[2:] / 4, -1, 1), rtol=1e-6)
+
+
 def test_changing_the_percentile_does_not_retrace():
     traces = []
 
@@ -76,5 +84,5 @@ def test_changing_the_percentile_does_not_retrace():
 
 
 def test_unknown_kind_names_the_choices():
-    with pytest.raises(ValueError, match="none, static, dynamic"):
+    with pytest.raises(ValueError, match="none, static, dynamic, capped"):
         threshold("soft", pictures(0, 1.0), P)

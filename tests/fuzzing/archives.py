@@ -101,7 +101,8 @@ def parquet(rng: np.random.Generator, folder: Path) -> str:
             text = pa.array([b"\xff" * 3] * num).view(pa.string())
         case 3:
             text = pa.array(range(num))
-    table = pa.table({"image": image, pick(rng, ("text", "text", "caption", "x")): text})
+    column = pick(rng, ("text", "text", "caption", "x"))
+    table = pa.table({"image": image, column: text})
     path = folder / "a.parquet"
     pq.write_table(
         table,

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from imagen_jax.diffusion.guidance import null_text
+from imagen_jax.diffusion.samplers import SAMPLERS
+from imagen_jax.diffusion.spacing import karras
+from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from tests.tiny import TOKENS, WIDTH, tiny_stage, tiny_text
@@ -48,6 +51,9 @@ def test_compiled_once_while_every_value_changes(base):
         {"percentile": 90.0},
         {"threshold_cap": 1.5},
         {"stochasticity": 1.0},
+        {"guidance_interval": (-4.0, 1.0)},
+        {"guidance": "oscillating"},
+        {"guidance_rescale": 0.7},
     ]
     pictures = []
     for i, change in enumerate(changes):
@@ -60,6 +66,9 @@ def test_compiled_once_while_every_value_changes(base):
     sampler(params, tiny_text(2, seed=3), settings)
     weights = jnp.array([1.0, 15.0, 1.0])  # oscillating guidance is the same program
     sampler(params, tiny_text(2), settings._replace(guidance_weight=weights))
+    grid = karras(sampler.stage.schedule, 3)  # and so is another spacing
+    spaced = sampler(params, tiny_text(2), settings._replace(logsnrs=grid))
+    assert np.abs(np.asarray(spaced) - pictures[0]).max() > 1e-6
     assert sampler.num_traces == 1
 
 
@@ -187,3 +196,102 @@ def test_t16_augmentation_is_there_at_sampling(sr):
         settings = sampling_params(config, np.arange(2))
         pictures.append(np.asarray(sampler(params, tiny_text(2), settings, low_res(2))))
     assert np.abs(pictures[0] - pictures[1]).max() > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_every_sampler_draws_pictures_and_is_compiled_once(base, kind):
+    stage, params = base[0].stage, base[1]
+    sampler = Sampler(stage, dataclasses.replace(stage.config.sampler, kind=kind))
+    for spacing in ("uniform_t", "karras"):
+        config = dataclasses.replace(sampler.config, spacing=spacing)
+        settings = sampling_params(config, np.arange(2))
+        settings = settings._replace(logsnrs=Sampler(stage, config).logsnrs)
+        pictures = np.asarray(sampler(params, tiny_text(2), settings))
+        assert np.abs(pictures).max() <= 1.0
+        assert pictures.std() > 0.05
+    assert sampler.num_traces == 1
+
+
+def test_spacing_of_the_config_is_used(base):
+    """Explicit times that are even in t give the pictures of uniform_t."""
+    stage, params = base[0].stage, base[1]
+    text, pictures = tiny_text(2), {}
+    for name, changes in {
+        "uniform": {},
+        "same": {"spacing": "explicit", "times": (1.0, 2 / 3, 1 / 3)},
+        "other": {"spacing": "explicit", "times": (1.0, 0.5, 0.1)},
+    }.items():
+        sampler = Sampler(stage, dataclasses.replace(stage.config.sampler, **changes))
+        settings = sampling_params(sampler.config, np.arange(2))
+        pictures[name] = np.asarray(sampler(params, text, settings))
+    np.testing.assert_allclose(pictures["same"], pictures["uniform"], atol=1e-4)
+    assert np.abs(pictures["other"] - pictures["uniform"]).max() > 1e-3
+
+
+def test_guidance_acts_inside_its_interval_only(base):
+    sampler, params = base
+    text = tiny_text(2)
+
+    def drawn(**changes):
+        config = dataclasses.replace(sampler.config, **changes)
+        return np.asarray(sampler(params, text, sampling_params(config, np.arange(2))))
+
+    # the levels of 3 steps are -20, -1.1 and 1.1
+    everywhere = drawn(guidance_interval=(-20.0, 20.0))
+    np.testing.assert_array_equal(everywhere, drawn())
+    nowhere = drawn(guidance_interval=(5.0, 20.0))
+    np.testing.assert_allclose(nowhere, drawn(guidance_weight=1.0), atol=1e-4)
+    middle = drawn(guidance_interval=(-2.0, 0.0))
+    assert np.abs(middle - everywhere).max() > 1e-4
+    assert np.abs(middle - nowhere).max() > 1e-4
+
+
+def test_a_second_prompt_is_blended_in(base):
+    """Share 0 is the first prompt alone, share 1 the second; all one program."""
+    sampler, params = Sampler(base[0].stage), base[1]
+    first, second = tiny_text(2), tiny_text(2, seed=8)
+
+    def alone(text):
+        settings = sampling_params(sampler.config, np.arange(2))
+        return np.asarray(sampler(params, text, settings))
+
+    def blended(share):
+        settings = sampling_params(sampler.config, np.arange(2), blend=share)
+        return np.asarray(sampler(params, first, settings, second_text=second))
+
+    np.testing.assert_allclose(blended(0.0), alone(first), atol=1e-4)
+    np.testing.assert_allclose(blended(1.0), alone(second), atol=1e-4)
+    half = blended(0.5)
+    for end in (alone(first), alone(second)):
+        assert np.abs(half - end).max() > 1e-3
+    assert sampler.num_traces == 2  # without and with a second prompt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": 200_000}, "take fewer steps"),
+        (
+            {"spacing": "karras", "spacing_limits": (9.0, 12.0)},
+            "wider sampler.spacing_limits",
+        ),
+    ],
+)
+def test_steps_that_the_schedule_does_not_resolve_are_refused(base, changes, message):
+    stage = base[0].stage
+    with pytest.raises(UserError, match=message):
+        Sampler(stage, dataclasses.replace(stage.config.sampler, **changes))
+
+
+def test_settings_of_another_step_count_are_refused(base):
+    """An index beyond the weights would silently take the last one."""
+    sampler, params = base
+    config = dataclasses.replace(sampler.config, num_steps=4)
+    settings = sampling_params(config, np.arange(2))
+    with pytest.raises(ValueError, match="the sampler has 3"):
+        sampler(params, tiny_text(2), settings)
+    settings = sampling_params(sampler.config, np.arange(2))
+    grid = jnp.linspace(-5.0, 5.0, 6)
+    with pytest.raises(ValueError, match="the sampler has 3"):
+        sampler(params, tiny_text(2), settings._replace(logsnrs=grid))

@@ -23,7 +23,7 @@ def run(workdir, *flags):
         cwd=ROOT,
         env={
             **os.environ,
-            "MALLOC_ARENA_MAX": "1",  # else the peak depends on how threads happen to run
+            "MALLOC_ARENA_MAX": "1",  # else threads change the peak
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
             "--xla_backend_optimization_level=0",
         },
