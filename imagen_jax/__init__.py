@@ -14,6 +14,7 @@ The rooms, in the order of imports (a room imports only from lines above its own
   text         tokenizers and text encoders
   stage checkpoint bundle   one stage of the cascade; its state and model on disk
   sampling     a jitted sampler for each resolution, and the cascade
+  pipeline     one call from prompts to pictures, for every tool that samples
   training     train state, train step, train loop
   embedding evaluation planning app      jobs and tools around them
   train sample embed evaluate ...        commands, `python -m imagen_jax.NAME`
@@ -21,12 +22,31 @@ The rooms, in the order of imports (a room imports only from lines above its own
 From the command to the maths is three hops:
 
   train:   train.py -> training/loop.py -> training/step.py -> diffusion/loss.py
-  sample:  sample.py -> sampling/cascade.py -> sampling/sampler.py
+  sample:  sample.py -> pipeline.py -> sampling/cascade.py -> sampling/sampler.py
            -> diffusion/samplers.py
 
-Importing this package loads nothing else: import the module that you need.
+Importing this package loads nothing else: import the module that you need. `load`
+imports what it needs when it is called.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from imagen_jax.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    import imagen_jax.pipeline
+
+__all__ = ["__version__", "load"]
+
+
+def load(*folders: Any, **settings: Any) -> "imagen_jax.pipeline.Pipeline":
+    """Returns a cascade, ready to draw; see `imagen_jax.pipeline.load`.
+
+    Args:
+      *folders: a bundle of a whole cascade, or workdirs or bundles of its stages, from
+        the base up.
+      **settings: embeddings, encoder_weights, mesh, resident, say.
+    """
+    from imagen_jax.pipeline import load
+
+    return load(*folders, **settings)

@@ -5,206 +5,84 @@
 
     python -m imagen_jax.bundle --workdirs=BASE,SR256 --out=DIR
 
-writes one such folder per stage under DIR. `load_stage` reads a stage from such a
-folder or from a training workdir alike.
+writes one such folder per stage under DIR, with a model card, the tokenizer and the
+hashes of all files; see `imagen_jax.bundle_folder`. `load_stage` reads a stage from
+such a folder or from a training workdir alike.
 """
 
 import argparse
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
-from jax.sharding import Sharding, SingleDeviceSharding
+from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import save_file
 
-from imagen_jax.checkpoint import FOLDER, restore_ema_params
-from imagen_jax.config import StageConfig
+from imagen_jax.averages import (
+    Averages,
+    Comparison,
+    compare,
+    open_averages,
+    shapes_of,
+    tensor_name,
+)
+from imagen_jax.bundle_card import TrainedStage, card_text
+from imagen_jax.bundle_folder import (
+    CARD,
+    TOKENIZER,
+    WEIGHTS,
+    copy_tokenizer,
+    write_manifest,
+)
+from imagen_jax.cascade_config import check_joints
 from imagen_jax.config_file import read_config, to_dict
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.stage import Params, Stage, build_stage
-from imagen_jax.weights.safetensors import open_safetensors
 from imagen_jax.workdir import local_copy
-
-WEIGHTS = "ema.safetensors"
-
-Shape = tuple[int, ...]
-
-
-class Averages(NamedTuple):
-    """The averaged parameters of a trained stage, which are not read yet.
-
-    Attributes:
-      config: the stage's settings.
-      shapes: of each parameter by its name, "level/layer/kernel".
-      read: (name -> sharding) -> those parameters, float32, laid out so. Where several
-        processes train together, all must call it.
-      origin: () -> which weights they are: the file's "weights_sha256" (which reads it
-        whole), or "step" and "ema_decay" of a run.
-    """
-
-    config: StageConfig
-    shapes: dict[str, Shape]
-    read: Callable[[Mapping[str, Sharding]], dict[str, jax.Array]]
-    origin: Callable[[], dict[str, str | int]]
-
-
-class Comparison(NamedTuple):
-    """Tensors that were found against those that are wanted, names sorted.
-
-    Attributes:
-      common: names found in the wanted shape.
-      missing: names wanted and not found.
-      extra: names found and not wanted.
-      reshaped: name -> (shape found, shape wanted), where they differ.
-    """
-
-    common: list[str]
-    missing: list[str]
-    extra: list[str]
-    reshaped: dict[str, tuple[Shape, Shape]]
-
-    def faults(self) -> list[str]:
-        """Returns a sentence for each tensor that does not fit, by name."""
-        faults = [f"{name} is missing" for name in self.missing]
-        faults += [f"{name} is extra" for name in self.extra]
-        faults += [
-            f"{name} is {found}, not {wanted}"
-            for name, (found, wanted) in self.reshaped.items()
-        ]
-        return sorted(faults)
 
 
 def load_stage(
-    folder: Path, *, constrain: Callable[[jax.Array], jax.Array] = lambda x: x
+    folder: Path,
+    *,
+    constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
+    shardings_fn: Callable[[Any], Any] | None = None,
 ) -> tuple[Stage, Params]:
-    """Returns a stage and its averaged parameters, float32, on the first device.
+    """Returns a stage and its averaged parameters, float32.
 
     Args:
       folder: a training workdir (its newest checkpoint, first decay) or a bundle's.
       constrain: see `stage.build_stage`.
+      shardings_fn: tree of shapes -> where each parameter goes; None puts all on the
+        first device.
 
     Raises:
       UserError: no config, no weights, or weights of another model; then every tensor
         that does not fit is named.
     """
-    averages = open_averages(folder)
+    averages: Averages = open_averages(folder)
     stage = build_stage(averages.config, constrain=constrain)
     abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
-    comparison = compare(averages.shapes, shapes_of(abstract))
+    comparison: Comparison = compare(averages.shapes, shapes_of(abstract))
     if faults := comparison.faults():
         raise UserError(
             f"{folder / WEIGHTS} is of another model than the config.json beside it: "
             + "; ".join(faults)
         )
-    device = SingleDeviceSharding(jax.devices()[0])
-    tensors = averages.read(dict.fromkeys(comparison.common, device))
+    if shardings_fn is None:
+        device = SingleDeviceSharding(jax.local_devices()[0])
+        places = dict.fromkeys(comparison.common, device)
+    else:
+        placed = jax.tree_util.tree_leaves_with_path(shardings_fn(abstract))
+        places = {tensor_name(keys): sharding for keys, sharding in placed}
+    tensors = averages.read(places)
     return stage, jax.tree_util.tree_map_with_path(
         lambda keys, _: tensors[tensor_name(keys)], abstract
     )
-
-
-def open_averages(folder: Path) -> Averages:
-    """Returns the averaged parameters of a bundle or, else, of a training workdir.
-
-    Raises:
-      UserError: no config, or a bundle's weights that are no safetensors file. That a
-        workdir has no checkpoint is found by `read`.
-    """
-    config = read_config(folder / "config.json")
-    if (folder / WEIGHTS).exists():
-        return _open_bundle(folder / WEIGHTS, config)
-    return _open_workdir(folder, config)
-
-
-def compare(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Comparison:
-    """Returns which tensors fit, and which do not and why.
-
-    Args:
-      found: shapes by name, of a file or run.
-      wanted: shapes by name, of a network.
-    """
-    both = sorted(found.keys() & wanted.keys())
-    return Comparison(
-        common=[name for name in both if found[name] == wanted[name]],
-        missing=sorted(wanted.keys() - found.keys()),
-        extra=sorted(found.keys() - wanted.keys()),
-        reshaped={
-            name: (found[name], wanted[name])
-            for name in both
-            if found[name] != wanted[name]
-        },
-    )
-
-
-def shapes_of(params: Params) -> dict[str, Shape]:
-    """Returns the shape of each leaf by its name."""
-    return {
-        tensor_name(keys): tuple(leaf.shape)
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-
-
-def tensor_name(keys: Any) -> str:
-    """Returns the name of a leaf from its path in the tree: "level/layer/kernel"."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-
-def _open_bundle(path: Path, config: StageConfig) -> Averages:
-    tensors = open_safetensors(path)
-
-    def read(shardings: Mapping[str, Sharding]) -> dict[str, jax.Array]:
-        return {name: _place(tensors[name], to) for name, to in shardings.items()}
-
-    def origin() -> dict[str, str | int]:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        return {"weights_sha256": digest.hexdigest()}
-
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return Averages(config, shapes, read, origin)
-
-
-def _place(tensor: np.ndarray, sharding: Sharding) -> jax.Array:
-    """Returns a tensor as float32; each device gets only its part."""
-    return jax.make_array_from_callback(
-        tensor.shape, sharding, lambda index: tensor[index].astype(np.float32)
-    )
-
-
-def _open_workdir(folder: Path, config: StageConfig) -> Averages:
-    decay = str(config.train.ema_decays[0])
-    # A checkpoint gets its name when it is complete. One step for `read` and `origin`,
-    # even if the run goes on in between.
-    names = [path.name for path in (folder / FOLDER).glob("*")]
-    step = max((int(name) for name in names if name.isdecimal()), default=None)
-    abstract = jax.eval_shape(build_stage(config).init_params, jax.random.key(0))
-    shapes = shapes_of(abstract)
-
-    def read(shardings: Mapping[str, Sharding]) -> dict[str, jax.Array]:
-        tree: dict[str, Any] = {}
-        for name, sharding in shardings.items():
-            *parents, last = name.split("/")
-            node = tree
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            node[last] = jax.ShapeDtypeStruct(
-                shapes[name], np.float32, sharding=sharding
-            )
-        restored = restore_ema_params(folder, decay, tree, step)
-        return {
-            tensor_name(keys): leaf
-            for keys, leaf in jax.tree_util.tree_leaves_with_path(restored)
-        }
-
-    def origin() -> dict[str, str | int]:
-        return {"step": step or 0, "ema_decay": decay}
-
-    return Averages(config, shapes, read, origin)
 
 
 def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
@@ -219,24 +97,68 @@ def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS)
 
 
+def write_cascade(
+    workdirs: Sequence[str], out: Path, tokenizer: str = "", about: str = ""
+) -> list[Path]:
+    """Writes a bundle of a cascade, whole or not at all; returns its stages' folders.
+
+    Args:
+      workdirs: of the stages, from the base up; one alone may be of any kind.
+      out: folder of the bundle; missing or empty.
+      tokenizer: file or folder of the vocabulary; see `bundle_folder.copy_tokenizer`.
+      about: Markdown for the model card.
+
+    Raises:
+      UserError: `out` is not empty, the stages do not fit each other, or one cannot be
+        read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"--out={out} is there already and is not empty; give another --out, or "
+            "delete it"
+        )
+    folders = [local_copy(workdir) for workdir in workdirs]
+    configs = [read_config(folder / "config.json") for folder in folders]
+    check_joints(configs)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=out.absolute().parent, prefix=f".{out.name}."
+    ) as scratch:
+        made = Path(scratch) / "bundle"
+        trained = []
+        for folder, config in zip(folders, configs, strict=True):
+            origin = open_averages(folder).origin()
+            stage, params = load_stage(folder)
+            write_bundle(stage, params, made / config.name)
+            size = sum(leaf.size for leaf in jax.tree.leaves(params))
+            trained.append(TrainedStage(config, size, origin))
+        id = copy_tokenizer(configs[0].text, tokenizer, made / TOKENIZER)
+        card = card_text(out.absolute().name, trained, id, about)
+        (made / CARD).write_text(card, "utf-8")
+        write_manifest(made, [config.name for config in configs])
+        made.replace(out)
+    return [out / config.name for config in configs]
+
+
 def main() -> None:
     """Parses the command line and writes the bundle."""
     parser = argparse.ArgumentParser(
         prog="python -m imagen_jax.bundle",
-        description="Write trained stages as small folders of settings and weights.",
+        description="Write the trained stages of a cascade as one small folder.",
     )
-    parser.add_argument("--workdirs", required=True, help="comma-separated")
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--workdirs", required=True, help="from the base up, commas")
+    parser.add_argument("--out", required=True, type=Path, help="new folder")
+    parser.add_argument("--tokenizer", default="", help="file or folder; else found")
+    parser.add_argument("--about", type=Path, help="Markdown for the model card")
     flags = parser.parse_args()
-    for workdir in flags.workdirs.split(","):
-        stage, params = load_stage(local_copy(workdir))
-        folder = flags.out / stage.config.name
-        if folder.resolve() == Path(workdir).resolve():
-            raise UserError(
-                f"--out={flags.out} would put the bundle into the workdir {workdir}, "
-                "where later training would not change it; give another --out"
-            )
-        write_bundle(stage, params, folder)
+    about = ""
+    if flags.about is not None:
+        try:
+            about = flags.about.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--about={flags.about} cannot be read: {error}") from error
+    workdirs = flags.workdirs.split(",")
+    for folder in write_cascade(workdirs, flags.out, flags.tokenizer, about):
         print(f"{folder}: {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB")
 
 

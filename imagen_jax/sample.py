@@ -1,169 +1,173 @@
 r"""`python -m imagen_jax.sample`: pictures from prompts, through the cascade.
 
     python -m imagen_jax.sample --demo --prompt="a panda on a blue background"
-    python -m imagen_jax.sample --workdirs=BASE,SR256 --prompt="..." --num=16 \
+    python -m imagen_jax.sample --bundle=DIR --prompt="..." --num=16 \
         --guidance=3,1 --out=grid.png
-    python -m imagen_jax.sample --workdirs=BASE,SR256 --held_out_of=default --num=15 \
+    python -m imagen_jax.sample --workdirs=BASE,SR256 --prompts=FILE.csv --num=15 \
         --samples=DIR
+    python -m imagen_jax.sample --bundle=DIR --like=DIR/sr256/00007.png --out=again.png
 
-Flags and wiring only; see `imagen_jax.sampling.cascade`.
+--samples writes every picture with its recipe and a manifest, and goes on where a kill
+stopped it; several machines share the work by --hosts=I/N or --coordinator=auto. Flags
+and wiring only; see `imagen_jax.pipeline` and `imagen_jax.sampling.gallery`.
 """
 
 import argparse
-import dataclasses
+import sys
 from pathlib import Path
+from typing import Any
 
-import jax
-import numpy as np
 from tqdm import tqdm
 
-from imagen_jax.bundle import load_stage
+from imagen_jax.compiled import keep_compiled
 from imagen_jax.data.sources import openmoji
+from imagen_jax.drawing import describe, draw, fill, repeat, spread
+from imagen_jax.embedding.machine import join_hosts
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
-from imagen_jax.parallel.mesh import make_mesh, num_batch_shards
-from imagen_jax.parallel.sharding import constrain_batch, replicated
-from imagen_jax.sampler_config import SamplerConfig
-from imagen_jax.sampling.cascade import CascadeStage, check_cascade, sample_cascade
-from imagen_jax.sampling.gallery import write_gallery
-from imagen_jax.sampling.sampler import Sampler
-from imagen_jax.text_source import open_text
-from imagen_jax.workdir import local_copy
+from imagen_jax.parallel.distributed import add_flags
+from imagen_jax.pipeline import load
+from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
+from imagen_jax.sampler_choice import read_choice
+from imagen_jax.sampling.gallery import Gallery
+from imagen_jax.sampling.png_text import read_png
 
 DEMO = Path(__file__).parent.parent / "docs" / "demo"
 GRID_LIMIT = 64  # pictures on a sheet
+CHOICES = {  # flag -> field of SamplerConfig
+    "guidance": "guidance_weight",
+    "steps": "num_steps",
+    "sampler": "kind",
+    "aug_level": "aug_level",
+    "threshold": "threshold",
+}
 
 
 def parse_flags() -> argparse.Namespace:
     """Returns the command line's flags."""
     parser = argparse.ArgumentParser(prog="python -m imagen_jax.sample")
     where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--bundle", help="folder of a whole cascade")
     where.add_argument("--workdirs", help="of the stages from the base up, commas")
     where.add_argument("--demo", action="store_true", help="the weights of docs/demo")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--prompt")
-    what.add_argument("--prompts", type=Path, help="text file, one prompt a line")
+    what.add_argument("--prompt", help='"" draws without a prompt')
+    what.add_argument("--prompts", type=Path, help=".txt, .csv, .tsv or .jsonl")
     what.add_argument("--held_out_of", help="held-out prompts of an OpenMoji set")
-    parser.add_argument("--num", type=int, default=4, help="pictures per prompt")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture")
-    parser.add_argument("--guidance", help="weight, or one per stage by commas")
-    parser.add_argument("--steps", help="sampler steps, or one per stage by commas")
-    parser.add_argument("--aug_level", help="in [0, 1], or one per stage by commas")
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument(
-        "--embeddings", default="", help="store of the prompts' embeddings"
-    )
-    parser.add_argument("--encoder_weights", help="folder, hub name or T5X checkpoint")
-    parser.add_argument("--out", type=Path, default=Path("samples.png"), help="grid")
-    parser.add_argument("--samples", type=Path, help="folder for single pictures")
+    what.add_argument("--like", type=Path, help="PNG of this command, drawn again")
+    flag = parser.add_argument
+    flag("--num", type=int, default=4, help="pictures per prompt")
+    flag("--seed", type=int, default=0, help="of the first picture; see prompts.py")
+    flag("--negative", default="", help="what guidance leads away from")
+    flag("--second_prompt", default="", help="to blend with the prompt")
+    flag("--blend", type=float, default=0.5, help="share of the second, in [0, 1]")
+    flag("--guidance", help="weight, or one per stage by commas; 1 is none")
+    flag("--steps", help="sampler steps, or one per stage by commas")
+    flag("--sampler", help="ddpm, ddim, dpmpp_2m, unipc or heun, or one per stage")
+    flag("--aug_level", help="in [0, 1], or one per stage by commas")
+    flag("--threshold", help="none, static, dynamic or capped, or one per stage")
+    flag("--set", action="append", default=[], metavar="KEY=V[,V per stage]")
+    flag("--batch_size", type=int, default=16)
+    flag("--embeddings", default="", help="store of the prompts' embeddings")
+    flag("--encoder_weights", default="", help="folder, hub name or T5X checkpoint")
+    flag("--out", type=Path, default=Path("samples.png"), help="grid, or the picture")
+    flag("--samples", type=Path, help="folder for single pictures")
+    flag("--hosts", metavar="I/N", help="this is machine I (from 0) of N")
+    add_flags(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Parses the command line, samples, writes the pictures."""
     flags = parse_flags()
-    if flags.num < 1 or flags.batch_size < 1 or flags.seed < 0:
+    if flags.num < 1 or flags.batch_size < 1 or not 0 <= flags.seed < 2**32:
         raise UserError(
             f"--num={flags.num} --batch_size={flags.batch_size} --seed={flags.seed}: "
-            "the first two must be at least 1, the seed at least 0"
+            "the first two must be at least 1, the seed in [0, 2^32)"
         )
-    mesh = make_mesh()
-    folders = [DEMO / "base", DEMO / "sr256"]
-    if not flags.demo:
-        folders = [local_copy(folder) for folder in flags.workdirs.split(",")]
-    with jax.set_mesh(mesh):
-        loaded = [load_stage(folder, constrain=constrain_batch) for folder in folders]
-    check_cascade([stage for stage, _ in loaded])
-    cascade = [
-        CascadeStage(
-            Sampler(stage, sampler_of(stage.config.sampler, flags, i, len(loaded))),
-            jax.device_put(params, replicated(mesh)),
-        )
-        for i, (stage, params) in enumerate(loaded)
-    ]
-    prompts = [prompt for prompt in read_prompts(flags) for _ in range(flags.num)]
-    seeds = np.arange(flags.seed, flags.seed + len(prompts))
-    text_config = loaded[0][0].config.text
-    if flags.encoder_weights:
-        text_config = dataclasses.replace(
-            text_config, weights_path=flags.encoder_weights
-        )
-    text = open_text(text_config, flags.embeddings, mesh).embed(prompts)
-
-    shards = num_batch_shards(mesh)
-    batch_size = -(-min(flags.batch_size, len(prompts)) // shards) * shards
-    total = len(prompts) * len(cascade)
-    with jax.set_mesh(mesh), tqdm(total=total, unit="picture") as progress:
-
-        def report(stage: str, num: int) -> None:
-            progress.set_description(f"sample {stage}")
-            progress.update(num)
-
-        results = sample_cascade(
-            cascade, text, seeds, batch_size=batch_size, report=report
-        )
-    if flags.samples:
-        pictures = {
-            stage.sampler.stage.config.name: images
-            for stage, images in zip(cascade, results, strict=True)
-        }
-        held_out = flags.held_out_of is not None
-        write_gallery(flags.samples, pictures, prompts, seeds.tolist(), held_out)
+    host = join_hosts(
+        flags.hosts, flags.coordinator, flags.num_processes, flags.process_id
+    )
+    if not host[0] < host[1]:
+        raise UserError(f"--hosts={flags.hosts}: machines are numbered from 0 to N - 1")
+    if host[1] > 1 and not flags.samples:
+        raise UserError("several machines share a folder; give --samples=DIR")
+    options = read_options(flags)
+    pictures = [] if flags.like else list_pictures(flags)
+    keep_compiled()
+    folders = flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
+    model = load(
+        *folders,
+        embeddings=flags.embeddings,
+        encoder_weights=flags.encoder_weights,
+        say=lambda text: tqdm.write(text, file=sys.stderr),
+    )
+    if flags.like:
+        repeat(model, flags.like, flags.out)
+        return
+    options["batch_size"] = min(flags.batch_size, len(pictures))
     # Of many prompts a few pictures each, rather than many of the first prompts.
-    each = max(GRID_LIMIT * flags.num // len(prompts), 1)
-    shown = [i for i in range(len(prompts)) if i % flags.num < each][:GRID_LIMIT]
+    shown = spread(pictures, GRID_LIMIT)
+    if flags.samples:
+        held_out = flags.held_out_of is not None
+        settings = describe(model, options)
+        gallery = Gallery(
+            flags.samples, pictures, model.names, settings, held_out=held_out
+        )
+        if not fill(model, gallery, options, host):
+            print(f"{flags.samples}: other machines have pictures to draw yet")
+            return
+        paths = [gallery.file(model.names[-1], i) for i in shown]
+        images = [read_png(path)[0] for path in paths]
+    else:
+        drawn = draw(model, [pictures[i] for i in shown], options)
+        images = [made.image for made in drawn[model.names[-1]]]
+        if len(shown) < len(pictures):
+            print(f"{len(shown)} of {len(pictures)} drawn; --samples=DIR draws all")
     emoji = flags.demo or flags.held_out_of
     write_grid(
         flags.out,
-        [results[-1][i] for i in shown],
-        [prompts[i] for i in shown],
+        images,
+        [pictures[i].prompt for i in shown],
         columns=8,
         footer=openmoji.ATTRIBUTION if emoji else None,
     )
-    print(f"{len(prompts)} pictures; grid: {flags.out}")
+    print(f"{len(pictures)} pictures; grid: {flags.out}")
 
 
-def read_prompts(flags: argparse.Namespace) -> list[str]:
-    """Returns the prompts that the flags name."""
+def read_options(flags: argparse.Namespace) -> dict[str, Any]:
+    """Returns what the flags choose, as `Pipeline.plan` takes it."""
+    options: dict[str, Any] = {
+        "second": flags.second_prompt,
+        "blend": flags.blend,
+    }
+    texts = {name: getattr(flags, name) for name in CHOICES}
+    choices = {CHOICES[name]: text for name, text in texts.items() if text is not None}
+    for assignment in flags.set:
+        name, separator, text = assignment.partition("=")
+        if not separator:
+            raise UserError(f"--set={assignment} has no value; write --set KEY=VALUE")
+        choices[name] = text
+    return options | {name: read_choice(text) for name, text in choices.items()}
+
+
+def list_pictures(flags: argparse.Namespace) -> list[Picture]:
+    """Returns the pictures that the flags ask for."""
     if flags.prompt is not None:
-        return [flags.prompt]
-    if flags.held_out_of is not None:
-        listed = openmoji.pairs(flags.held_out_of)
-        return [pair.caption for pair in listed if pair.held_out]
-    try:
-        lines = flags.prompts.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts={flags.prompts} cannot be read: {error}") from error
-    if not (prompts := [line for line in lines if line.strip()]):
-        raise UserError(f"--prompts={flags.prompts} has no prompt; write one a line")
-    return prompts
-
-
-def sampler_of(
-    default: SamplerConfig, flags: argparse.Namespace, stage: int, num_stages: int
-) -> SamplerConfig:
-    """Returns a stage's sampler settings with the command line's changes."""
-    changes = {}
-    fields = (
-        ("guidance", "guidance_weight", float),
-        ("steps", "num_steps", int),
-        ("aug_level", "aug_level", float),
-    )
-    for flag, field, kind in fields:
-        text = getattr(flags, flag)
-        if text is None:
-            continue
-        try:
-            values = [kind(part) for part in text.split(",")]
-        except ValueError:
-            values = []
-        if len(values) not in (1, num_stages):
-            raise UserError(
-                f"--{flag}={text} must be one number, or {num_stages} by commas, one "
-                "per stage"
-            )
-        changes[field] = values[stage % len(values)]
-    return dataclasses.replace(default, **changes)
+        prompts = [Prompt(flags.prompt, seed=flags.seed)]
+    elif flags.prompts is not None:
+        prompts = read_prompts(flags.prompts)
+    else:  # its order never changes, so its seeds are counted through
+        captions = [p.caption for p in openmoji.pairs(flags.held_out_of) if p.held_out]
+        prompts = [
+            Prompt(caption, seed=(flags.seed + i * flags.num) % 2**32)
+            for i, caption in enumerate(captions)
+        ]
+    prompts = [
+        prompt._replace(negative=prompt.negative or flags.negative)
+        for prompt in prompts
+    ]
+    return plan_pictures(prompts, flags.num, flags.seed)
 
 
 if __name__ == "__main__":

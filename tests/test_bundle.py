@@ -133,12 +133,13 @@ def test_folders_without_a_trained_stage_are_refused(written, tmp_path):
 
 def test_the_command_writes_a_folder_per_stage(written, tmp_path, monkeypatch, capfd):
     folder, stage, _ = written
-    flags = (f"--workdirs={folder}", f"--out={tmp_path}")
-    status, out, _ = run(monkeypatch, capfd, bundle, *flags)
+    out = tmp_path / "new" / "out"
+    flags = (f"--workdirs={folder}", f"--out={out}")
+    status, said, _ = run(monkeypatch, capfd, bundle, *flags)
     assert status == 0
-    assert f"{tmp_path}/{stage.config.name}: 0." in out
+    assert f"{out}/{stage.config.name}: 0." in said
     for name in ("config.json", WEIGHTS):
-        copy = tmp_path / stage.config.name / name
+        copy = out / stage.config.name / name
         assert copy.read_bytes() == (folder / name).read_bytes()
 
 

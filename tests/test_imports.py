@@ -18,18 +18,28 @@ PACKAGE = "imagen_jax"
 
 LEVELS = (
     # The modules of level 0 are small and may import one another.
-    "cache config config_checks config_file errors interfaces network_config optional "
-    "retention sampler_config train_config version",
+    "cache cascade_config compiled config config_checks config_file errors interfaces "
+    "network_config optional prompts retention sampler_choice sampler_config "
+    "train_config version",
     "data diffusion models parallel text weights",
-    "checkpoint stage text_source workdir",
-    "bucket_checkpoints bundle",
+    "bundle_card bundle_folder checkpoint stage text_source workdir",
+    "averages bucket_checkpoints prompt_text",
+    "bundle",
     "sampling",
+    "pipeline",  # what every tool that samples goes through
+    "drawing",
     "app embedding evaluation planning raters training",
     "preview",  # wires sampling and evaluation for the training loop
-    "doctor embed evaluate plan prepare sample train upscale",
+    "doctor edit embed evaluate plan prepare sample train upscale",
 )
 LEVEL_OF_ROOM = {room: i for i, rooms in enumerate(LEVELS) for room in rooms.split()}
 COMMANDS = len(LEVELS) - 1
+
+# `imagen_jax.load` is there without importing anything until it is called.
+ON_CALL = {
+    ("imagen_jax", "imagen_jax.pipeline.load"),
+    ("imagen_jax", "imagen_jax.pipeline"),  # for type checkers only
+}
 
 # Rooms that must stay readable without knowing any library but these.
 PURE_ROOMS = ("diffusion", "interfaces")
@@ -84,6 +94,8 @@ def place(module: str) -> tuple[str, int | None]:
 
 def find_fault(module: str, imported: str) -> str | None:
     """Returns why `module` must not import `imported`, or None if it may."""
+    if (module, imported) in ON_CALL:
+        return None
     room, level = place(module)
     library = imported.split(".")[0]
     if library != PACKAGE:
@@ -152,7 +164,8 @@ def test_configs_import_only_ml_collections():
         ("stage.py", "from .checkpoint import save", "level 2 imports level 2"),
         ("config.py", "from imagen_jax.data import images", "level 0 imports level 1"),
         ("__init__.py", "from imagen_jax.config import x", ""),
-        ("__init__.py", "from . import training", "level 0 imports level 5"),
+        ("__init__.py", "from . import training", "level 0 imports level 8"),
+        ("__init__.py", "from imagen_jax.pipeline import Plan", "imports level 6"),
         (
             "training/x.py",
             "import imagen_jax.embedding.__main__",

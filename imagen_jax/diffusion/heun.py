@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagen_jax.diffusion.process import alpha_sigma, posterior_share
+from imagen_jax.diffusion.process import raise_noise
 from imagen_jax.diffusion.stepping import (
+    Detour,
     Interval,
     NoiseFn,
     PredictFn,
@@ -43,6 +44,7 @@ def heun(
     logsnrs: Float[Array, " n"],
     noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns pictures by EDM's sampler; see `samplers.SampleFn`.
 
@@ -61,7 +63,7 @@ def heun(
     def step(z, memory: tuple[()], at: Interval):
         raised = jnp.where(at.index == 0, 0.0, jnp.log1p(churn))
         logsnr = at.logsnr_t - 2.0 * raised
-        z = raise_noise(z, noise_fn(at.index), at.logsnr_t, logsnr)
+        z = raise_noise(z, noise_fn(at.visit), at.logsnr_t, logsnr)
         half_q = 0.5 * jnp.exp(0.5 * (at.logsnr_s - logsnr))
 
         def evaluate(i, x0):
@@ -79,24 +81,4 @@ def heun(
         x0 = jax.lax.fori_loop(0, num, evaluate, jnp.zeros_like(z))
         return move_towards(x0, z, logsnr, at.logsnr_s), x0, memory
 
-    return march(step, z_1, (), logsnrs)
-
-
-def raise_noise(
-    z: Float[Array, "b h w c"],
-    noise: Float[Array, "b h w c"],
-    logsnr_s: Float[Array, ""],
-    logsnr_t: Float[Array, ""],
-) -> Float[Array, "b h w c"]:
-    """Returns a sample of q(z_t | z_s): z with noise added.
-
-    Args:
-      z: noisy pictures at s.
-      noise: standard normal.
-      logsnr_s: log-SNR of z.
-      logsnr_t: log-SNR of the result, at most `logsnr_s`; equal returns z.
-    """
-    alpha_s, _ = alpha_sigma(logsnr_s)
-    alpha_t, sigma_t = alpha_sigma(logsnr_t)
-    share = posterior_share(logsnr_t, logsnr_s)
-    return alpha_t / alpha_s * z + sigma_t * jnp.sqrt(share) * noise
+    return march(step, z_1, (), logsnrs, detour)

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 
 from imagen_jax.diffusion.parameterization import eps_from_x0
 from imagen_jax.diffusion.stepping import (
+    Detour,
     Interval,
     NoiseFn,
     PredictFn,
@@ -62,6 +63,7 @@ def dpmpp_2m(
     logsnrs: Float[Array, " n"],
     noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns pictures by DPM-Solver++ 2M; see `samplers.SampleFn`.
 
@@ -80,12 +82,12 @@ def dpmpp_2m(
             Prediction(x0, eps_from_x0(z, x0, at.logsnr_t)),
             at.logsnr_t,
             at.logsnr_s,
-            noise_fn(at.index),
+            noise_fn(at.visit),
             stochasticity,
         )
         return z_s, now.x0, now
 
-    return march(step, z_1, _nothing_before(z_1, logsnrs), logsnrs)
+    return march(step, z_1, _nothing_before(z_1, logsnrs), logsnrs, detour)
 
 
 def unipc(
@@ -94,6 +96,7 @@ def unipc(
     logsnrs: Float[Array, " n"],
     noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns pictures by UniPC-2 with B(h) = e^h - 1; see `samplers.SampleFn`.
 
@@ -106,14 +109,14 @@ def unipc(
 
     def step(z, past: Past, at: Interval):
         now = Evaluated(predict(z, at.logsnr_t, at.index).x0, at.logsnr_t)
-        z = jnp.where(at.index == 0, z, corrected_z(now, past, at))
+        z = jnp.where(at.age == 0, z, corrected_z(now, past, at))
         x0 = continued_x0(now, past.before, at)
         z_s = move_towards(x0, z, at.logsnr_t, at.logsnr_s)
         return z_s, now.x0, Past(z, now, past.before)
 
     none = _nothing_before(z_1, logsnrs)
     earlier = none._replace(logsnr=none.logsnr - 1.0)
-    return march(step, z_1, Past(z_1, none, earlier), logsnrs)
+    return march(step, z_1, Past(z_1, none, earlier), logsnrs, detour)
 
 
 def continued_x0(
@@ -121,12 +124,12 @@ def continued_x0(
 ) -> Float[Array, "b h w c"]:
     """Returns x0 continued to the middle of the step, by the line through two of them.
 
-    The first step, `at.index` 0, has no evaluation before it and keeps x0.
+    The first step, `at.age` 0, has no evaluation before it and keeps x0.
 
     Source: arXiv:2211.01095, D_i of DPM-Solver++(2M).
     """
     reach = (at.logsnr_s - at.logsnr_t) / (2.0 * (now.logsnr - before.logsnr))
-    reach = jnp.where(at.index == 0, 0.0, reach)
+    reach = jnp.where(at.age == 0, 0.0, reach)
     return now.x0 + reach * (now.x0 - before.x0)
 
 
@@ -139,7 +142,7 @@ def corrected_z(now: Evaluated, past: Past, at: Interval) -> Float[Array, "b h w
       b_1 = 1 / (1 - e^-h) - 1 / h = (1 + L(h / 2)) / 2
       b_1 - b_2 = L(h / 2) / h,  L(x) = coth x - 1 / x
 
-    At the second step, `at.index` 1, there is no x0 from two steps before; a_2 is then
+    At the second step, `at.age` 1, there is no x0 from two steps before; a_2 is then
     1/2, as in the authors' code.
 
     Source: arXiv:2302.04867, UniC-2.
@@ -153,8 +156,8 @@ def corrected_z(now: Evaluated, past: Past, at: Interval) -> Float[Array, "b h w
         (1.0 / jnp.tanh(0.5 * h) - 2.0 / h) / h,
     )
     r_1 = (earlier.logsnr - before.logsnr) / rise  # negative
-    a_1 = jnp.where(at.index == 1, 0.0, difference / (1.0 - r_1))
-    a_2 = jnp.where(at.index == 1, 0.5, 0.5 + 0.5 * h * difference - a_1)
+    a_1 = jnp.where(at.age == 1, 0.0, difference / (1.0 - r_1))
+    a_2 = jnp.where(at.age == 1, 0.5, 0.5 + 0.5 * h * difference - a_1)
     x0 = before.x0 + a_1 / r_1 * (earlier.x0 - before.x0) + a_2 * (now.x0 - before.x0)
     return move_towards(x0, past.z, before.logsnr, now.logsnr)
 

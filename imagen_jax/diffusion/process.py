@@ -59,6 +59,26 @@ def posterior_share(
     return -jnp.expm1(logsnr_t - logsnr_s)
 
 
+def raise_noise(
+    z: Float[Array, "b h w c"],
+    noise: Float[Array, "b h w c"],
+    logsnr_s: Float[Array, ""],
+    logsnr_t: Float[Array, ""],
+) -> Float[Array, "b h w c"]:
+    """Returns a sample of q(z_t | z_s): z with noise added.
+
+    Args:
+      z: noisy pictures at s.
+      noise: standard normal.
+      logsnr_s: log-SNR of z.
+      logsnr_t: log-SNR of the result, at most `logsnr_s`; equal returns z.
+    """
+    alpha_s, _ = alpha_sigma(logsnr_s)
+    alpha_t, sigma_t = alpha_sigma(logsnr_t)
+    share = posterior_share(logsnr_t, logsnr_s)
+    return alpha_t / alpha_s * z + sigma_t * jnp.sqrt(share) * noise
+
+
 def posterior(
     z: Float[Array, "b h w c"],
     x0: Float[Array, "b h w c"],

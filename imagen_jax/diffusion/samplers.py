@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from imagen_jax.diffusion.heun import heun
 from imagen_jax.diffusion.multistep import dpmpp_2m, unipc
 from imagen_jax.diffusion.stepping import (
+    Detour,
     Interval,
     NoiseFn,
     PredictFn,
@@ -43,17 +44,19 @@ class SampleFn(Protocol):
         logsnrs: Float[Array, " n"],
         noise_fn: NoiseFn,
         stochasticity: float | Float[Array, ""],
+        detour: Detour | None = None,
     ) -> Float[Array, "b h w c"]:
         """Returns the pictures at the end of the reverse process: the last x0.
 
         Args:
           predict: the network, guided and thresholded; called with (z, logsnr, step
             index).
-          z_1: standard normal noise.
+          z_1: standard normal noise, or pictures noised to the first level.
           logsnrs: rising grid of num_steps + 1 values, see `spacing.logsnr_grid`; the
             last is never evaluated.
-          noise_fn: step index -> standard normal noise for the step.
+          noise_fn: visit -> standard normal noise for the step.
           stochasticity: in [0, 1], see each sampler; traced.
+          detour: another way over the grid, see `stepping.march`; None = once down.
         """
         ...
 
@@ -64,6 +67,7 @@ def ddpm(
     logsnrs: Float[Array, " n"],
     noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns pictures by ancestral sampling; stochasticity is the paper's gamma.
 
@@ -71,11 +75,11 @@ def ddpm(
     """
 
     def step(z, memory: tuple[()], at: Interval):
-        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.index)
+        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.visit)
         z_s = ddpm_step(z, found, at.logsnr_t, at.logsnr_s, noise, stochasticity)
         return z_s, found.x0, memory
 
-    return march(step, z_1, (), logsnrs)
+    return march(step, z_1, (), logsnrs, detour)
 
 
 def ddim(
@@ -84,6 +88,7 @@ def ddim(
     logsnrs: Float[Array, " n"],
     noise_fn: NoiseFn,
     stochasticity: float | Float[Array, ""],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns pictures by DDIM; stochasticity is eta, 0 = deterministic.
 
@@ -91,11 +96,11 @@ def ddim(
     """
 
     def step(z, memory: tuple[()], at: Interval):
-        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.index)
+        found, noise = predict(z, at.logsnr_t, at.index), noise_fn(at.visit)
         z_s = ddim_step(z, found, at.logsnr_t, at.logsnr_s, noise, stochasticity)
         return z_s, found.x0, memory
 
-    return march(step, z_1, (), logsnrs)
+    return march(step, z_1, (), logsnrs, detour)
 
 
 def sample_fn(kind: str) -> SampleFn:

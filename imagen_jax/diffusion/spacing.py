@@ -27,13 +27,18 @@ SPACINGS = ("uniform_t", "uniform_logsnr", "karras", "explicit")
 EDM_LIMITS = (-2.0 * math.log(80.0), -2.0 * math.log(0.002))  # -8.76 and 12.43
 
 
-def uniform_t(schedule: NoiseSchedule, num_steps: int) -> Float[Array, " n"]:
-    """Returns the log-SNRs at num_steps + 1 times evenly spaced from 1 to 0."""
-    return schedule.logsnr(jnp.linspace(1.0, 0.0, num_steps + 1))
+def uniform_t(
+    schedule: NoiseSchedule, num_steps: int, start: float = 1.0
+) -> Float[Array, " n"]:
+    """Returns the log-SNRs at num_steps + 1 times evenly spaced from `start` to 0."""
+    return schedule.logsnr(jnp.linspace(start, 0.0, num_steps + 1))
 
 
 def uniform_logsnr(
-    schedule: NoiseSchedule, num_steps: int, limits: Sequence[float] = EDM_LIMITS
+    schedule: NoiseSchedule,
+    num_steps: int,
+    limits: Sequence[float] = EDM_LIMITS,
+    start: float = 1.0,
 ) -> Float[Array, " n"]:
     """Returns num_steps + 1 evenly spaced log-SNRs.
 
@@ -41,8 +46,9 @@ def uniform_logsnr(
       schedule: its ends narrow the limits.
       num_steps: at least 1.
       limits: lowest and highest log-SNR.
+      start: time of the first level; it narrows the limits too.
     """
-    low, high = _limited(schedule, limits)
+    low, high = _limited(schedule, limits, start)
     return low + (high - low) * jnp.linspace(0.0, 1.0, num_steps + 1)
 
 
@@ -51,6 +57,7 @@ def karras(
     num_steps: int,
     limits: Sequence[float] = EDM_LIMITS,
     rho: float = 7.0,
+    start: float = 1.0,
 ) -> Float[Array, " n"]:
     """Returns the num_steps + 1 log-SNRs whose sigma^(1 / rho) are evenly spaced.
 
@@ -62,10 +69,11 @@ def karras(
       num_steps: at least 1.
       limits: lowest and highest log-SNR.
       rho: 1 spaces sigma evenly; the larger, the more steps at low noise; EDM's is 7.
+      start: time of the first level; it narrows the limits too.
 
     Source: EDM, arXiv:2206.00364, eq. 5.
     """
-    low, high = _limited(schedule, limits)
+    low, high = _limited(schedule, limits, start)
     most, least = (jnp.exp(-0.5 * logsnr / rho) for logsnr in (low, high))
     root = most + (least - most) * jnp.linspace(0.0, 1.0, num_steps + 1)
     return -2.0 * rho * jnp.log(root)
@@ -83,10 +91,13 @@ def explicit(schedule: NoiseSchedule, times: Sequence[float]) -> Float[Array, " 
 
 
 def _limited(
-    schedule: NoiseSchedule, limits: Sequence[float]
+    schedule: NoiseSchedule, limits: Sequence[float], start: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    ends = schedule.logsnr(jnp.array([1.0, 0.0]))
-    return jnp.maximum(ends[0], limits[0]), jnp.minimum(ends[1], limits[1])
+    ends = schedule.logsnr(jnp.array([start, 0.0]))
+    low = jnp.maximum(ends[0], limits[0])
+    # A start that is cleaner than the upper limit leaves what the schedule has above.
+    high = jnp.where(low < limits[1], jnp.minimum(ends[1], limits[1]), ends[1])
+    return low, high
 
 
 def logsnr_grid(
@@ -97,6 +108,7 @@ def logsnr_grid(
     limits: Sequence[float] = EDM_LIMITS,
     rho: float = 7.0,
     times: Sequence[float] = (),
+    start: float = 1.0,
 ) -> Float[Array, " n"]:
     """Returns the grid that a config names: num_steps + 1 log-SNRs.
 
@@ -109,18 +121,20 @@ def logsnr_grid(
       limits: for "uniform_logsnr" and "karras".
       rho: for "karras".
       times: for "explicit", num_steps of them.
+      start: time in (0, 1] of the first level, where a picture rather than noise is to
+        be sampled from. All steps are then taken between `start` and 0.
 
     Raises:
       ValueError: on an unknown spacing.
     """
     match spacing:
         case "uniform_t":
-            return uniform_t(schedule, num_steps)
+            return uniform_t(schedule, num_steps, start)
         case "uniform_logsnr":
-            return uniform_logsnr(schedule, num_steps, limits)
+            return uniform_logsnr(schedule, num_steps, limits, start)
         case "karras":
-            return karras(schedule, num_steps, limits, rho)
+            return karras(schedule, num_steps, limits, rho, start)
         case "explicit":
-            return explicit(schedule, times)
+            return explicit(schedule, [start * time for time in times])
         case _:
             raise ValueError(f"spacing {spacing!r} is not one of {', '.join(SPACINGS)}")

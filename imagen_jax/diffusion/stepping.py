@@ -38,15 +38,42 @@ The index, 0 to num_steps - 1, selects what varies over the steps, e.g. a guidan
 weight.
 """
 NoiseFn = Callable[[Int[Array, ""]], Picture]
-"""step index -> standard normal noise for that step."""
+"""visit -> standard normal noise for it; without repeated steps, the step's index."""
 
 
 class Interval(NamedTuple):
-    """One step of a grid, from the noisier level t to the cleaner level s."""
+    """One step of a grid, from the noisier level t to the cleaner level s.
+
+    Attributes:
+      index: of the step in the grid; it selects what varies over the steps.
+      logsnr_t: log-SNR before the step.
+      logsnr_s: log-SNR after it.
+      visit: how many steps were taken before; it selects the noise. The same as
+        `index`, unless steps are repeated.
+      age: how many steps were taken since the first, or since the last jump back: all
+        that a solver remembers.
+    """
 
     index: Int[Array, ""]
     logsnr_t: Float[Array, ""]
     logsnr_s: Float[Array, ""]
+    visit: Int[Array, ""]
+    age: Int[Array, ""]
+
+
+class Detour(NamedTuple):
+    """Another way over the grid than once from noise to clean; see `editing`.
+
+    Attributes:
+      steps: index of the step that each visit takes; the last is num_steps - 1.
+      before: applied to z before each step, with the step that follows.
+      after: applied to z after each step, with the step just taken. After the last step
+        of the grid, z is the picture that was predicted.
+    """
+
+    steps: Int[Array, " v"]
+    before: Callable[[Picture, Interval], Picture]
+    after: Callable[[Picture, Interval], Picture]
 
 
 def ddpm_step(
@@ -121,24 +148,44 @@ def march(
     z_1: Float[Array, "b h w c"],
     memory: Any,
     logsnrs: Float[Array, " n"],
+    detour: Detour | None = None,
 ) -> Float[Array, "b h w c"]:
     """Returns the x0 predicted in the last step of a sampler.
 
     Args:
       step: (z, memory, interval) -> (z_s, the x0 predicted at z, memory): one step of
         a sampler and what it remembers for the next.
-      z_1: standard normal noise.
+      z_1: standard normal noise, or pictures at the first level.
       memory: before the first step; a pytree of arrays, () for none.
       logsnrs: rising grid of num_steps + 1 values, see `spacing.logsnr_grid`; the last
         is never evaluated.
+      detour: which steps are taken in which order, and what is done between them; None
+        takes each once.
     """
     num_steps = logsnrs.shape[0] - 1
 
     def body(carry: tuple[Picture, Any], at: Interval):
-        z_s, x0, memory = step(*carry, at)
+        z_s, x0, after = step(*carry, at)
         # Inside the scan, not after it, so that the network is compiled once.
-        return (jnp.where(at.index == num_steps - 1, x0, z_s), memory), None
+        return (jnp.where(at.index == num_steps - 1, x0, z_s), after), None
 
-    intervals = Interval(jnp.arange(num_steps), logsnrs[:-1], logsnrs[1:])
-    (x0, _), _ = jax.lax.scan(body, (z_1, memory), intervals)
-    return x0
+    def visit(carry: tuple[Picture, Any], at: Interval):
+        assert detour is not None
+        z, past = carry
+        past = jax.tree.map(lambda a, b: jnp.where(at.age == 0, a, b), memory, past)
+        (z, past), _ = body((detour.before(z, at), past), at)
+        return (detour.after(z, at), past), None
+
+    if detour is None:
+        levels = (jnp.arange(num_steps), logsnrs[:-1], logsnrs[1:])
+        once = jax.lax.scan(
+            lambda carry, at: body(carry, Interval(*at, visit=at[0], age=at[0])),
+            (z_1, memory),
+            levels,
+        )
+        return once[0][0]
+    index, count = detour.steps, jnp.arange(len(detour.steps))
+    jumped = index != jnp.roll(index, 1) + 1
+    age = count - jax.lax.cummax(jnp.where(jumped, count, 0))
+    intervals = Interval(index, logsnrs[index], logsnrs[index + 1], count, age)
+    return jax.lax.scan(visit, (z_1, memory), intervals)[0][0]

@@ -4,16 +4,15 @@ Paper, section 2.4: text -> 64 pixels -> 256 -> 1024. A stage's pictures go to t
 as floats in [-1, 1]; bytes are made only at the edge.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8, UInt32
 
+from imagen_jax.cascade_config import check_cascade as check_configs
 from imagen_jax.diffusion.augmentation import to_uint8
-from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.sampler import Sampler, sampling_params
@@ -21,74 +20,108 @@ from imagen_jax.stage import Params, Stage
 
 
 class CascadeStage(NamedTuple):
-    """A stage's compiled sampler and the parameters it runs with."""
+    """A stage's compiled sampler and what it runs with.
+
+    Attributes:
+      sampler: compiled for the config's kind, number of steps and thresholding.
+      params: the parameters, or () -> them: called when the stage's turn comes, and let
+        go after it.
+      config: values of this call; None takes the sampler's own.
+      logsnrs: noise levels of its steps; None takes the sampler's own.
+    """
 
     sampler: Sampler
-    params: Params
+    params: Params | Callable[[], Params]
+    config: SamplerConfig | None = None
+    logsnrs: Float[np.ndarray, " n"] | None = None
+
+
+class Texts(NamedTuple):
+    """What is drawn: embeddings, numpy, one row per picture.
+
+    Attributes:
+      prompts: what to draw.
+      negatives: what guidance leads away from; None is the null text.
+      seconds: to blend with the first; None for none.
+      blend: share of the second, in [0, 1].
+    """
+
+    prompts: TextEmbeddings
+    negatives: TextEmbeddings | None = None
+    seconds: TextEmbeddings | None = None
+    blend: float = 0.5
+
+
+class Part(NamedTuple):
+    """Pictures that one call of a stage has made.
+
+    Attributes:
+      stage: its name.
+      start: index of the first picture among all.
+      pictures: without the padding.
+    """
+
+    stage: str
+    start: int
+    pictures: UInt8[np.ndarray, "b h w 3"]
 
 
 def check_cascade(stages: Sequence[Stage]) -> None:
     """Raises a UserError where a stage does not take what the one before it makes."""
-    if stages[0].config.is_super_resolution:
-        raise UserError(
-            f"the first stage, {stages[0].config.name}, needs a low-res picture; give "
-            "the workdirs from the base up, e.g. --workdirs=BASE,SR256"
-        )
-    for before, after in itertools.pairwise(stages):
-        if after.low_res_resolution != before.config.resolution:
-            raise UserError(
-                f"stage {after.config.name} takes {after.low_res_resolution}-pixel "
-                f"pictures, and {before.config.name} makes {before.config.resolution}; "
-                "give the workdirs from the base up, e.g. --workdirs=BASE,SR256"
-            )
-        differing = [
-            f"text.{name} {old!r} and {new!r}"
-            for name, new in after.config.text.identity.items()
-            if (old := before.config.text.identity[name]) != new
-            and "" not in (old, new)  # not recorded
-        ]
-        if differing:
-            raise UserError(
-                f"stages {before.config.name} and {after.config.name} were trained "
-                f"with different embeddings, {', '.join(differing)}; give stages that "
-                "were trained with the same"
-            )
+    check_configs([stage.config for stage in stages])
 
 
 def sample_cascade(
     stages: Sequence[CascadeStage],
-    text: TextEmbeddings,
-    seeds: np.ndarray,
+    texts: Texts,
+    seeds: UInt32[np.ndarray, " b"],
     *,
     batch_size: int,
-    settings: Sequence[SamplerConfig] | None = None,
-    report: Callable[[str, int], None] = lambda stage, num: None,
-) -> list[np.ndarray]:
-    """Returns the pictures of every stage, uint8 `[b h w 3]` each.
+    put: Callable[[Any], Any] = jax.device_put,
+    report: Callable[[Part], None] = lambda part: None,
+) -> list[UInt8[np.ndarray, "b h w 3"]]:
+    """Returns the pictures of every stage.
 
     Args:
       stages: from the base up.
-      text: one embedded prompt per picture, numpy.
+      texts: one row per picture.
       seeds: one per picture.
       batch_size: pictures per call; a last, smaller part is padded and cropped.
-      settings: traced values per stage; None = each sampler's own.
-      report: called with (stage name, pictures made) after each call.
+      put: places the rows of a call on the devices.
+      report: called after each call.
     """
-    settings = settings or [stage.sampler.config for stage in stages]
     results: list[np.ndarray] = []
-    floats: np.ndarray | None = None
-    for (sampler, params), values in zip(stages, settings, strict=True):
-        parts = []
-        for start in range(0, len(seeds), batch_size):
+    low_res: list[np.ndarray] | None = None  # floats, a call's rows each, padded
+    starts = range(0, len(seeds), batch_size)
+    for number, stage in enumerate(stages, 1):
+        sampler = stage.sampler
+        params = stage.params() if callable(stage.params) else stage.params
+        config = stage.config or sampler.config
+        floats: list[np.ndarray] = []
+        parts: list[np.ndarray] = []
+        for i, start in enumerate(starts):
             rows = np.arange(start, start + batch_size) % len(seeds)  # pads by wrapping
-            part = sampler(
-                params,
-                jax.tree.map(lambda x, rows=rows: x[rows], text),
-                sampling_params(values, seeds[rows]),
-                None if floats is None else jnp.asarray(floats[rows]),
+            prompts, negatives, seconds = put(
+                jax.tree.map(lambda leaf, rows=rows: leaf[rows], texts[:3])
             )
-            parts.append(np.asarray(part))
-            report(sampler.stage.config.name, min(batch_size, len(seeds) - start))
-        floats = np.concatenate(parts)[: len(seeds)]
-        results.append(np.asarray(to_uint8(jnp.asarray(floats))))
+            settings = sampling_params(config, seeds[rows], texts.blend)
+            settings = settings._replace(
+                seeds=put(settings.seeds), logsnrs=stage.logsnrs
+            )
+            pictures = sampler(
+                params,
+                prompts,
+                settings,
+                None if low_res is None else put(low_res[i]),
+                uncond_text=negatives,
+                second_text=seconds,
+            )
+            made = np.asarray(to_uint8(pictures))[: len(seeds) - start]
+            parts.append(made)
+            if number < len(stages):
+                floats.append(np.asarray(pictures))
+            report(Part(sampler.stage.config.name, start, made))
+        del params
+        low_res = floats
+        results.append(np.concatenate(parts))
     return results

@@ -9,17 +9,17 @@ constant and oscillating guidance alike), their interval and rescaling, the nois
 of the steps, percentile, aug_level, seeds. Only "no guidance at all" and "a second
 prompt" are programs of their own, since they need less or more work.
 
-Picture i's noise depends on its own seed alone, never on the batch it is in:
-key = fold_in(fold_in(key(seed), resolution), purpose).
+An `Edit` changes where sampling starts from, which pixels it may draw and whose noise
+it takes. Each of its parts that is given is a program of its own too; their values are
+traced. Without one, the program is that of plain sampling.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, UInt32
 
 from imagen_jax.diffusion.guidance import (
     guidance_weights,
@@ -28,17 +28,16 @@ from imagen_jax.diffusion.guidance import (
     weight_in_interval,
 )
 from imagen_jax.diffusion.parameterization import eps_from_x0, to_prediction
+from imagen_jax.diffusion.process import diffuse
 from imagen_jax.diffusion.samplers import sample_fn
-from imagen_jax.diffusion.spacing import logsnr_grid
 from imagen_jax.diffusion.stepping import PredictFn
 from imagen_jax.diffusion.thresholding import threshold
-from imagen_jax.errors import UserError
 from imagen_jax.interfaces import Conditioning, Prediction, TextEmbeddings
 from imagen_jax.sampler_config import SamplerConfig
+from imagen_jax.sampling.edits import Edit, detour, draw_fn
+from imagen_jax.sampling.grid import make_grid
+from imagen_jax.sampling.noise import AUGMENTATION_NOISE, FIRST_STEP, INITIAL_NOISE
 from imagen_jax.stage import Params, Stage
-
-# What a picture's key is folded with; step i's noise takes FIRST_STEP + i.
-INITIAL_NOISE, AUGMENTATION_NOISE, FIRST_STEP = 0, 1, 2
 
 
 class SamplingParams(NamedTuple):
@@ -113,6 +112,7 @@ def sample_stage(
     second_text: TextEmbeddings | None,
     low_res: Float[Array, "b hl wl 3"] | None,
     settings: SamplingParams,
+    edit: Edit | None = None,
 ) -> Float[Array, "b h w 3"]:
     """Returns pictures in [-1, 1]. Jitted by `Sampler`.
 
@@ -126,9 +126,11 @@ def sample_stage(
       second_text: prompts to blend with the first; None for none.
       low_res: the previous stage's pictures in [-1, 1]; None for a base stage.
       settings: everything that is traced; its `logsnrs` must be given.
+      edit: None for plain sampling.
     """
-    size = stage.config.resolution
-    noise = noise_of(settings.seeds, size)
+    size, logsnrs = stage.config.resolution, jnp.asarray(settings.logsnrs)
+    edit = edit or Edit()
+    noise = draw_fn(stage, settings.seeds, edit)
     aug_level = aug_noise = None
     if low_res is not None:
         aug_level = jnp.full(low_res.shape[:1], settings.aug_level)
@@ -143,34 +145,19 @@ def sample_stage(
 
     uncond = with_text(uncond_text if guided else None)
     texts = (cond, uncond, with_text(second_text))
+    predict = make_predict(stage, sampler.threshold, params, texts, settings)
+    z = noise(INITIAL_NOISE, (size, size, 3))
+    if edit.start is not None:
+        z = diffuse(edit.start, z, logsnrs[0])
     pictures = sample_fn(sampler.kind)(
-        make_predict(stage, sampler.threshold, params, texts, settings),
-        noise(INITIAL_NOISE, (size, size, 3)),
-        jnp.asarray(settings.logsnrs),
+        predict,
+        z,
+        logsnrs,
         lambda step: noise(FIRST_STEP + step, (size, size, 3)),
         settings.stochasticity,
+        detour(edit.repaint, logsnrs, noise),
     )
     return jnp.clip(pictures, -1.0, 1.0)
-
-
-def noise_of(
-    seeds: UInt32[Array, " b"], size: int
-) -> Callable[[int | Int[Array, ""], tuple[int, ...]], Float[Array, "b h w c"]]:
-    """Returns (purpose, shape) -> standard normal noise, each picture's by its seed.
-
-    Args:
-      seeds: one per picture.
-      size: of the stage's pictures; the stages of a cascade draw different noise.
-    """
-    keys = jax.vmap(lambda s: jax.random.fold_in(jax.random.key(s), size))(seeds)
-
-    def noise(purpose, shape):
-        def one(key):
-            return jax.random.normal(jax.random.fold_in(key, purpose), shape)
-
-        return jax.vmap(one)(keys)
-
-    return noise
 
 
 def make_predict(
@@ -238,7 +225,7 @@ class Sampler:
         """
         self.stage = stage
         self.config = sampler or stage.config.sampler
-        self.logsnrs = _make_grid(stage, self.config)
+        self.logsnrs = make_grid(stage, self.config)
         self.num_traces = 0
         self._sample = jax.jit(self._counted, static_argnames=("guided",))
 
@@ -254,6 +241,7 @@ class Sampler:
         low_res: Float[Array, "b hl wl 3"] | None = None,
         uncond_text: TextEmbeddings | None = None,
         second_text: TextEmbeddings | None = None,
+        edit: Edit | None = None,
     ) -> Float[Array, "b h w 3"]:
         """Returns pictures in [-1, 1], one per prompt.
 
@@ -264,6 +252,7 @@ class Sampler:
           low_res: the previous stage's pictures in [-1, 1].
           uncond_text: a negative prompt; None = the null text.
           second_text: prompts to blend with the first, as `settings.blend` says.
+          edit: a picture to start from, pixels to keep, noise to mix; None = plain.
 
         Raises:
           ValueError: settings of another number of steps than the sampler's.
@@ -274,9 +263,8 @@ class Sampler:
         if uncond_text is None:
             uncond_text = _null_like(text)
         guided = bool(np.any(np.asarray(settings.guidance_weight) != 1.0))
-        return self._sample(
-            params, text, uncond_text, second_text, low_res, settings, guided=guided
-        )
+        given = (params, text, uncond_text, second_text, low_res, settings, edit)
+        return self._sample(*given, guided=guided)
 
     def _check_steps(self, settings: SamplingParams) -> None:
         steps = self.config.num_steps
@@ -291,35 +279,6 @@ class Sampler:
                 f"the settings are for {lengths} steps (weights, blend, noise levels), "
                 f"the sampler has {steps}; make them from the sampler's own config"
             )
-
-
-def _make_grid(stage: Stage, config: SamplerConfig) -> Float[np.ndarray, " n"]:
-    """Returns the noise levels of the config's steps, strictly rising.
-
-    Raises:
-      UserError: they are not, because steps are too many or limits too narrow.
-    """
-    grid = np.asarray(
-        logsnr_grid(
-            stage.schedule,
-            config.num_steps,
-            config.spacing,
-            limits=config.spacing_limits,
-            rho=config.karras_rho,
-            times=config.times,
-        )
-    )
-    rises = np.diff(grid) > 0
-    if not rises.all():
-        place = int(np.argmin(rises))
-        raise UserError(
-            f"sampler.num_steps is {config.num_steps} with spacing "
-            f"{config.spacing!r}: step {place} goes from log-SNR {grid[place]:.2f} to "
-            f"{grid[place + 1]:.2f}, and the schedule of stage {stage.config.name} "
-            "tells no more steps apart; take fewer steps, or wider "
-            "sampler.spacing_limits or diffusion.schedule.logsnr_min and .logsnr_max"
-        )
-    return grid
 
 
 @jax.jit
