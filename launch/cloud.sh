@@ -204,20 +204,22 @@ guarded() {
   return "$status"
 }
 
-# on_workers COMMAND [FLAG...]: runs a shell command on all hosts of the TPU.
-on_workers() {
-  local flags=("--command=$1")
-  shift
+# reach ssh|scp WORD...: to all hosts of the TPU. One that was taken away is noticed in
+# two minutes; ssh would wait for it much longer.
+reach() {
+  local flags=("${where[@]}" --worker=all --quiet "--$1-flag=-oConnectTimeout=60"
+    "--$1-flag=-oServerAliveInterval=30")
   [[ -z $internal_ip ]] || flags+=(--internal-ip)
-  (($# == 0)) || flags+=("$@")
-  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --quiet \
-    "${flags[@]}"
+  run gcloud compute tpus tpu-vm "$@" "${flags[@]}"
+}
+
+# on_workers COMMAND [FLAG...]: runs a shell command on all hosts.
+on_workers() {
+  reach ssh "$name" "--command=$1" "${@:2}"
 }
 
 to_workers() {
-  local flags=("${where[@]}" --worker=all --quiet)
-  [[ -z $internal_ip ]] || flags+=(--internal-ip)
-  run gcloud compute tpus tpu-vm scp "$1" "$name:$2" "${flags[@]}"
+  reach scp "$1" "$name:$2"
 }
 
 check_secrets() {

@@ -35,11 +35,16 @@ def train(tools, *flags):
     return tools.run("tpu_queued.sh", "train", *FLAGS, *flags, *JOB)
 
 
+def command_of(call):
+    """Returns what a call runs over ssh, "" for other calls."""
+    return next((w for w in call if w.startswith("--command=")), "")
+
+
 def told(tools):
     """What was called, a word each; `list` and git's status are left out."""
     words = []
     for call in tools.calls:
-        command = call[-1] if "--output-directory" not in call[-1] else call[-2]
+        command = command_of(call)
         found = [w for w in WORDS if w in call or f"worker.sh {w}" in command]
         words += [word for word in found if word != "list"]
     return words
@@ -63,9 +68,9 @@ def test_preempted_it_asks_again_and_starts_the_same_command(tools):
         *["create", "state", *UP, "state", "delete"],
         *["create", "state", *UP, "state", "log", "delete"],
     ]
-    starts = [call for call in tools.calls if "worker.sh start" in call[-1]]
+    starts = [call for call in tools.calls if "worker.sh start" in command_of(call)]
     assert starts[0] == starts[1]
-    assert starts[0][-1].endswith("--workdir=gs://b/d --coordinator=auto")
+    assert command_of(starts[0]).endswith("--workdir=gs://b/d --coordinator=auto")
     assert [call for call in tools.calls if "create" in call] == [CREATE, CREATE]
     assert tools.calls[0] == LIST
     assert tools.calls[-1] == DELETE

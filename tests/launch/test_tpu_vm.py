@@ -8,12 +8,26 @@ import pytest
 WHERE = ["--zone=us-central1-a", "--project=p"]
 VM = ["--name=base", *WHERE]
 TPU = ["gcloud", "compute", "tpus", "tpu-vm"]
-SSH = [*TPU, "ssh", "base", *WHERE, "--worker=all", "--quiet"]
+PATIENCE = ["ConnectTimeout=60", "ServerAliveInterval=30"]
+
+
+def ssh(command, *flags):
+    patience = [f"--ssh-flag=-o{flag}" for flag in PATIENCE]
+    words = [*TPU, "ssh", "base", f"--command={command}", *WHERE, "--worker=all"]
+    return [*words, "--quiet", *patience, *flags]
+
+
+def scp(file, to):
+    patience = [f"--scp-flag=-o{flag}" for flag in PATIENCE]
+    words = [*TPU, "scp", str(file), f"base:{to}", *WHERE, "--worker=all", "--quiet"]
+    return [*words, *patience]
+
+
 LIST = [*TPU, "list", *WHERE, "--format=value(name,state)"]
 DELETE = "./launch/tpu_vm.sh delete --name=base --zone=us-central1-a --project=p"
 JOB = ["--", "train", "--config=configs/base.py:3", "--workdir=gs://b/d", "--x='a b'"]
 START = (
-    "--command=imagen_jax/launch/worker.sh start train --config=configs/base.py:3 "
+    "imagen_jax/launch/worker.sh start train --config=configs/base.py:3 "
     "--workdir=gs://b/d '--x='\\''a b'\\''' --coordinator=auto"
 )
 EXISTS = {"stdout": "other\tREADY\nprojects/p/locations/z/nodes/base\tREADY\n"}
@@ -23,18 +37,16 @@ FAILS = {"status": 1, "stderr": "ERROR: (gcloud) no quota\n"}
 
 def set_up_calls(root):
     archive = f"{root}/.cache/launch/base.tgz"
-    copy = [*TPU, "scp", archive, "base:imagen_jax.tgz", *WHERE]
     return [
         [
             *["git", "-C", str(root), "archive", "--format=tar.gz"],
             *[f"--output={archive}", "HEAD"],
         ],
-        [*copy, "--worker=all", "--quiet"],
-        [
-            *SSH,
-            "--command=mkdir -p imagen_jax && tar -xzf imagen_jax.tgz -C imagen_jax "
-            "&& imagen_jax/launch/worker.sh setup tpu,text,text-hf,cloud,parquet",
-        ],
+        scp(archive, "imagen_jax.tgz"),
+        ssh(
+            "mkdir -p imagen_jax && tar -xzf imagen_jax.tgz -C imagen_jax "
+            "&& imagen_jax/launch/worker.sh setup tpu,text,text-hf,cloud,parquet"
+        ),
     ]
 
 
@@ -116,8 +128,7 @@ def test_setup_sends_the_last_commit_and_the_secrets(tools):
         ["git", "-C", str(tools.root), "status", "--porcelain"],
         *set_up_calls(tools.root),
     ]
-    flags = [*WHERE, "--worker=all", "--quiet"]
-    send = [*TPU, "scp", str(secrets), "base:.imagen_jax_secrets", *flags]
+    send = scp(secrets, ".imagen_jax_secrets")
     assert tools.calls == [status, archive, copy, send, install]
     assert "hf_1234" not in str(tools.calls) + done.stdout + done.stderr
     assert "Only the last commit" not in done.stderr
@@ -145,14 +156,14 @@ def test_failing_setup_says_that_the_machine_costs(tools, point):
 
 def test_run_and_stop(tools):
     assert tools.run("tpu_vm.sh", "run", *VM, "--internal_ip", *JOB).returncode == 0
-    assert tools.calls == [[*SSH, START, "--internal-ip"]]
+    assert tools.calls == [ssh(START, "--internal-ip")]
     tools.answer(" ssh ", FAILS)
     tools.answer(" list ", EXISTS)
     for arguments in (["run", *VM, *JOB], ["stop", *VM]):
         done = tools.run("tpu_vm.sh", *arguments)
         assert done.returncode == 1
         assert f"costs until it is deleted with: {DELETE}" in done.stderr
-    assert tools.calls[-2] == [*SSH, "--command=imagen_jax/launch/worker.sh stop"]
+    assert tools.calls[-2] == ssh("imagen_jax/launch/worker.sh stop")
 
 
 @pytest.mark.parametrize(
@@ -241,6 +252,7 @@ def test_two_hosts_for_real(tools):
         logs = tools.run("tpu_vm.sh", "logs", *VM)
         if logs.stdout.count("secret hf_1234") == 2 or time.monotonic() > deadline:
             break
+    assert logs.stdout.count("secret hf_1234") == 2
     lines = logs.stdout.splitlines()
     given = "given --config=configs/base.py:3 --workdir=gs://b/d --x='a b' --coordin"
     assert sum(given in line for line in lines) == 2
