@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from imagen_jax.bundle import load_stage
 from imagen_jax.data.sources import openmoji
+from imagen_jax.diffusion.samplers import SAMPLERS
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.parallel.mesh import make_mesh, num_batch_shards
@@ -46,6 +47,7 @@ def parse_flags() -> argparse.Namespace:
     what.add_argument("--held_out_of", help="held-out prompts of an OpenMoji set")
     parser.add_argument("--num", type=int, default=4, help="pictures per prompt")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture")
+    parser.add_argument("--sampler", help="kind, or one per stage by commas")
     parser.add_argument("--guidance", help="weight, or one per stage by commas")
     parser.add_argument("--steps", help="sampler steps, or one per stage by commas")
     parser.add_argument("--aug_level", help="in [0, 1], or one per stage by commas")
@@ -145,11 +147,12 @@ def sampler_of(
     """Returns a stage's sampler settings with the command line's changes."""
     changes = {}
     fields = (
-        ("guidance", "guidance_weight", float),
-        ("steps", "num_steps", int),
-        ("aug_level", "aug_level", float),
+        ("sampler", "kind", _sampler_kind, f"of {', '.join(SAMPLERS)}"),
+        ("guidance", "guidance_weight", float, "number"),
+        ("steps", "num_steps", int, "number"),
+        ("aug_level", "aug_level", float, "number"),
     )
-    for flag, field, kind in fields:
+    for flag, field, kind, what in fields:
         text = getattr(flags, flag)
         if text is None:
             continue
@@ -159,11 +162,17 @@ def sampler_of(
             values = []
         if len(values) not in (1, num_stages):
             raise UserError(
-                f"--{flag}={text} must be one number, or {num_stages} by commas, one "
+                f"--{flag}={text} must be one {what}, or {num_stages} by commas, one "
                 "per stage"
             )
         changes[field] = values[stage % len(values)]
     return dataclasses.replace(default, **changes)
+
+
+def _sampler_kind(text: str) -> str:
+    if text not in SAMPLERS:
+        raise ValueError(text)
+    return text
 
 
 if __name__ == "__main__":

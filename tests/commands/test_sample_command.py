@@ -105,6 +105,8 @@ def test_draws_each_prompt_by_both_stages_and_with_stored_embeddings(
         (["--prompts={files}/latin.txt"], "cannot be read"),
         (["--num=0"], "must be at least 1"),
         (["--steps=2,2,2"], "must be one number, or 2 by commas"),
+        (["--sampler=dpm++"], "must be one of ddpm, ddim, dpmpp_2m, unipc, heun, or 2"),
+        (["--sampler=unipc,heun,ddim"], "or 2 by commas"),
         (["--embeddings={files}/base"], "embedding store"),
         (["--encoder_weights={files}/base"], "has no weights"),
     ],
