@@ -32,6 +32,14 @@ from imagen_jax.retention import StepChoice, choose_step, kept_steps
 
 FOLDER = "checkpoints"
 
+_OTHER_RUN = (
+    "is of another model or optimizer; use another --workdir, or the config it was "
+    "trained with"
+)
+_UNREADABLE = (
+    "cannot be read; copy it anew, or delete this folder to take the checkpoint before"
+)
+
 
 class Checkpoints:
     """The checkpoints of a workdir that all processes share."""
@@ -88,11 +96,11 @@ class Checkpoints:
         """Returns the newest state as `abstract_state` (with shardings) lays it out.
 
         Raises:
-          UserError: it is of another model.
+          UserError: it is of another model, or cannot be read.
         """
         step = self._manager.latest_step()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        with _training_mismatch_explained(f"{self._manager.directory}/{step}"):
+        with _errors_explained(f"{self._manager.directory}/{step}", _OTHER_RUN):
             return _in_own_memory(self._manager.restore(step, args=args)["state"])
 
     def wait(self) -> None:
@@ -163,7 +171,7 @@ def restore_parts(folder: Path, abstract_state: Any, name: str) -> Any:
       name: of the checkpoint, in the message.
 
     Raises:
-      UserError: it is of another model.
+      UserError: it is of another model, or cannot be read.
     """
     options = _alone()
     handler = ocp.CompositeCheckpointHandler(
@@ -173,7 +181,7 @@ def restore_parts(folder: Path, abstract_state: Any, name: str) -> Any:
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
     with (
         ocp.Checkpointer(handler, multiprocessing_options=options) as reader,
-        _training_mismatch_explained(name),
+        _errors_explained(name, _OTHER_RUN),
     ):
         return _in_own_memory(reader.restore(folder.absolute(), args=args)["state"])
 
@@ -191,7 +199,8 @@ def restore_ema_params(
         loss.
 
     Raises:
-      UserError: there is no such checkpoint, or it is of another model.
+      UserError: there is no such checkpoint, it is of another model, or cannot be
+        read.
     """
     folder = (Path(workdir) / FOLDER).absolute()
     if not folder.is_dir():
@@ -208,13 +217,9 @@ def restore_ema_params(
                 partial_restore=True,
             )
         )
-        try:
+        other = f"is of another model than {workdir}/config.json"
+        with _errors_explained(f"{folder}/{chosen}", other):
             return manager.restore(chosen, args=args)["state"]["ema_params"][name]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{folder}/{chosen} is of another model than {workdir}/config.json: "
-                f"{_first_line(error)}"
-            ) from error
 
 
 def write_config(workdir: Path, config: StageConfig) -> None:
@@ -298,14 +303,22 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 @contextlib.contextmanager
-def _training_mismatch_explained(name: str) -> Iterator[None]:
+def _errors_explained(name: str, mismatch: str) -> Iterator[None]:
+    """Raises UserErrors for what orbax raises while it reads a checkpoint.
+
+    Args:
+      name: of the checkpoint.
+      mismatch: what is wrong where its arrays are not those that are wanted.
+    """
     try:
         yield
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{name} is of another model or optimizer: {_first_line(error)}; use "
-            "another --workdir, or the config it was trained with"
-        ) from error
+        cause, meaning = error, mismatch
+    except OSError as error:
+        cause, meaning = error, _UNREADABLE
+    else:
+        return
+    raise UserError(f"{name} {meaning} ({_first_line(cause)})") from cause
 
 
 def _first_line(error: Exception) -> str:

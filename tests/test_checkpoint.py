@@ -123,6 +123,17 @@ def test_a_state_of_other_shapes_is_refused(tmp_path):
     checkpoints.close()
 
 
+def test_a_checkpoint_that_cannot_be_read_is_one_sentence(tmp_path):
+    write(tmp_path, (1,))
+    metadata = tmp_path / "checkpoints" / "1" / "state" / "_METADATA"
+    metadata.unlink()
+    metadata.mkdir()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(UserError, match=r"checkpoints/1 cannot be read; .*directory"):
+        checkpoints.restore(abstract(state_on(PartitionSpec("fsdp"), 1, 8)))
+    checkpoints.close()
+
+
 def test_a_part_is_read_back_by_another_mesh_bitwise(tmp_path, caplog):
     writer = PartWriter()
     writer.start(tmp_path / "7", state_on(PartitionSpec("fsdp"), 1, 8, scale=7))
