@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ OTHER_RUN = (
 _UNREADABLE = (
     "cannot be read; copy it anew, or delete this folder to take the checkpoint before"
 )
+_NOT_OPENED = 'Error opening "zarr" driver'  # tensorstore, of an array's files
 
 
 @contextlib.contextmanager
@@ -29,13 +31,21 @@ def errors_explained(name: str, mismatch: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
-        cause, meaning = error, mismatch
-    except OSError as error:
-        cause, meaning = error, _UNREADABLE
-    else:
-        return
-    raise UserError(f"{name} {meaning} ({_first_line(cause)})") from cause
+    except Exception as error:
+        # Where the values of an array cannot be read, orbax raises a bare Exception
+        # from what has happened.
+        cause = error.__cause__ if type(error) is Exception else error
+        if not isinstance(cause, OSError | ValueError | KeyError | TypeError):
+            raise
+        damaged = cause is not error or _is_damage(cause)
+        meaning = _UNREADABLE if damaged else mismatch
+        raise UserError(f"{name} {meaning} ({_first_line(cause)})") from error
+
+
+def _is_damage(error: Exception) -> bool:
+    """Returns whether it is of a file's contents, not of what was asked for."""
+    damage = OSError | UnicodeDecodeError | json.JSONDecodeError
+    return isinstance(error, damage) or _NOT_OPENED in str(error)
 
 
 def _first_line(error: Exception) -> str:
