@@ -18,11 +18,6 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-usage_error() {
-  echo "error: $*" >&2
-  exit 2
-}
-
 absolute() {
   case $1 in
     /*) echo "$1" ;;
