@@ -47,13 +47,8 @@ from imagen_jax.evaluation.prompt_score import score_pictures
 from imagen_jax.interfaces import Conditioning, Prediction, TextEmbeddings
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.sampler_config import SamplerConfig
-from imagen_jax.sampling.sampler import (
-    FIRST_STEP,
-    INITIAL_NOISE,
-    make_predict,
-    noise_of,
-    sampling_params,
-)
+from imagen_jax.sampling.noise import FIRST_STEP, INITIAL_NOISE, noise_of
+from imagen_jax.sampling.sampler import make_predict, sampling_params
 from imagen_jax.stage import Params
 from imagen_jax.text_source import open_text
 

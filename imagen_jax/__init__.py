@@ -40,13 +40,13 @@ __all__ = ["__version__", "load"]
 
 
 def load(*folders: Any, **settings: Any) -> "imagen_jax.pipeline.Pipeline":
-    """Returns a cascade, ready to draw; see `imagen_jax.pipeline.load`.
+    """Returns a cascade, ready to draw; see `imagen_jax.loading.load`.
 
     Args:
       *folders: a bundle of a whole cascade, or workdirs or bundles of its stages, from
         the base up.
       **settings: embeddings, encoder_weights, mesh, resident, say.
     """
-    from imagen_jax.pipeline import load
+    from imagen_jax.loading import load
 
     return load(*folders, **settings)

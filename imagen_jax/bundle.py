@@ -24,8 +24,6 @@ from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import save_file
 
 from imagen_jax.averages import (
-    Averages,
-    Comparison,
     compare,
     open_averages,
     shapes_of,
@@ -64,10 +62,10 @@ def load_stage(
       UserError: no config, no weights, or weights of another model; then every tensor
         that does not fit is named.
     """
-    averages: Averages = open_averages(folder)
+    averages = open_averages(folder)
     stage = build_stage(averages.config, constrain=constrain)
     abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
-    comparison: Comparison = compare(averages.shapes, shapes_of(abstract))
+    comparison = compare(averages.shapes, shapes_of(abstract))
     if faults := comparison.faults():
         raise UserError(
             f"{folder / WEIGHTS} is of another model than the config.json beside it: "

@@ -16,10 +16,8 @@ bitwise on equal devices.
 
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,17 +25,20 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import UInt8
 
-from imagen_jax.averages import open_averages
-from imagen_jax.bundle import load_stage
-from imagen_jax.bundle_folder import find_stages
-from imagen_jax.cascade_config import check_cascade
 from imagen_jax.errors import UserError
-from imagen_jax.parallel.mesh import make_mesh, num_batch_shards
-from imagen_jax.parallel.sharding import batch_sharding, constrain_batch, tree_shardings
+from imagen_jax.parallel.mesh import num_batch_shards
+from imagen_jax.parallel.sharding import batch_sharding
 from imagen_jax.prompt_text import PromptText
 from imagen_jax.sampler_choice import choose_samplers
 from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.cascade import CascadeStage, Part, Texts, sample_cascade
+from imagen_jax.sampling.editing import (
+    Editing,
+    check_editing,
+    describe_editing,
+    edit_cascade,
+    fit_editing,
+)
 from imagen_jax.sampling.grid import make_grid
 from imagen_jax.sampling.plan import Plan, check_limits, match_prompts, one_per_picture
 from imagen_jax.sampling.recipe import (
@@ -49,9 +50,7 @@ from imagen_jax.sampling.recipe import (
     versions,
 )
 from imagen_jax.sampling.sampler import Sampler
-from imagen_jax.stage import Params, Stage, build_stage
-from imagen_jax.text_source import open_text
-from imagen_jax.workdir import local_copy
+from imagen_jax.stage import Params, Stage
 
 BATCH_SIZE = 16  # of a call that does not say
 
@@ -70,61 +69,6 @@ class LoadedStage(NamedTuple):
     stage: Stage
     load_params: Callable[[], Params]
     origin: Mapping[str, str | int]
-
-
-def load(
-    *folders: str | os.PathLike,
-    embeddings: str = "",
-    encoder_weights: str = "",
-    mesh: Mesh | None = None,
-    resident: bool = True,
-    say: Callable[[str], None] = warnings.warn,
-) -> "Pipeline":
-    """Returns a cascade, ready to draw.
-
-    Args:
-      *folders: a bundle of a whole cascade (see `imagen_jax.bundle_folder`), or the
-        workdirs or bundles of its stages, from the base up.
-      embeddings: a store that holds the prompts; "" runs the text encoder.
-      encoder_weights: the encoder's file, folder, hub name or T5X checkpoint; "" takes
-        what the stages' settings name.
-      mesh: None takes all devices of this machine, along the data axis.
-      resident: keep all stages' parameters on the devices; False reads each stage's
-        anew at its turn and lets it go after.
-      say: called with a sentence where a prompt is empty or was cut, say.
-
-    Raises:
-      UserError: no stage, a damaged bundle, stages that do not fit each other, or text
-        embeddings that they were not trained with.
-    """
-    if not folders:
-        raise UserError("no folder was given; give a bundle, or workdirs from the base")
-    found = find_stages([local_copy(folder) for folder in folders])
-    check_cascade(found.configs)
-    mesh = make_mesh(devices=jax.local_devices()) if mesh is None else mesh
-    changes = {"weights_path": encoder_weights, "tokenizer_path": found.tokenizer}
-    changes = {name: value for name, value in changes.items() if value}
-    configs = [dataclasses.replace(config.text, **changes) for config in found.configs]
-    text = PromptText(open_text(configs[0], embeddings, mesh), configs, say)
-    stages = [_open_stage(folder, mesh, resident) for folder in found.folders]
-    return Pipeline(stages, text, mesh, say)
-
-
-def _open_stage(folder: Path, mesh: Mesh, resident: bool) -> LoadedStage:
-    def read() -> tuple[Stage, Params]:
-        with jax.set_mesh(mesh):
-            return load_stage(
-                folder,
-                constrain=constrain_batch,
-                shardings_fn=lambda abstract: tree_shardings(abstract, mesh),
-            )
-
-    averages = open_averages(folder)
-    if resident:
-        stage, params = read()
-        return LoadedStage(stage, lambda: params, averages.origin())
-    stage = build_stage(averages.config, constrain=constrain_batch)
-    return LoadedStage(stage, lambda: read()[1], averages.origin())
 
 
 class Pipeline:
@@ -171,6 +115,34 @@ class Pipeline:
         """
         drawn = self.draw(self.plan(prompts, **options), report)
         return drawn[self.names[-1]]
+
+    def edit(
+        self,
+        prompts: str | Sequence[str],
+        editing: Editing,
+        *,
+        report: Callable[[Part], None] = lambda part: None,
+        **options: Any,
+    ) -> Pictures:
+        """Returns a picture changed by each prompt, or pictures between two seeds.
+
+        Args:
+          prompts: one, or one per result.
+          editing: picture and mask of any size, strength, seeds to mix.
+          report: called with each stage's pictures as they come.
+          **options: as for a call.
+
+        Raises:
+          UserError: as `plan`, or the parts of the editing do not fit each other.
+        """
+        editing = self.fit(editing)
+        return self.draw(self.plan(prompts, **options), report, editing)[self.names[-1]]
+
+    def fit(self, editing: Editing) -> Editing:
+        """Returns an editing, checked, at the resolution of the last stage."""
+        check_editing(editing)
+        resolution = self.stages[-1].stage.config.resolution
+        return fit_editing(editing, resolution, self.say)
 
     def every_stage(
         self,
@@ -276,13 +248,16 @@ class Pipeline:
             count,
         )
 
-    def recipe(self, plan: Plan, index: int, stage: str) -> Recipe:
+    def recipe(
+        self, plan: Plan, index: int, stage: str, editing: Editing | None = None
+    ) -> Recipe:
         """Returns what a picture of a plan follows from.
 
         Args:
           plan: from `plan`.
           index: of the picture.
           stage: name of the stage that drew it.
+          editing: as given to `draw`.
         """
         samplers = map(dataclasses.asdict, plan.samplers)
         return Recipe(
@@ -293,6 +268,7 @@ class Pipeline:
             plan.seeds[index],
             stage,
             dict(zip(self.names, samplers, strict=True)),
+            {} if editing is None else describe_editing(editing, index),
             self.model,
             plan.batch_size,
             index % plan.batch_size,
@@ -301,13 +277,17 @@ class Pipeline:
         )
 
     def draw(
-        self, plan: Plan, report: Callable[[Part], None] = lambda part: None
+        self,
+        plan: Plan,
+        report: Callable[[Part], None] = lambda part: None,
+        editing: Editing | None = None,
     ) -> dict[str, Pictures]:
         """Returns the pictures of every stage by its name.
 
         Args:
           plan: from `plan`.
           report: called with each stage's pictures as they come.
+          editing: from `fit`; None draws plainly.
         """
         self.text.remark(plan.prompts)
         seconds = None
@@ -318,7 +298,10 @@ class Pipeline:
             self.text(plan.prompts), self.text(plan.negatives), seconds, plan.blend
         )
         with jax.set_mesh(self.mesh):
-            drawn = sample_cascade(
+            sample = sample_cascade
+            if editing is not None:
+                sample = functools.partial(edit_cascade, editing=editing)
+            drawn = sample(
                 self.cascade(plan.samplers),
                 texts,
                 np.array(plan.seeds, np.uint32),

@@ -25,8 +25,8 @@ from imagen_jax.drawing import describe, draw, fill, repeat, spread
 from imagen_jax.embedding.machine import join_hosts
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
+from imagen_jax.loading import load
 from imagen_jax.parallel.distributed import add_flags
-from imagen_jax.pipeline import load
 from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
 from imagen_jax.sampler_choice import read_choice
 from imagen_jax.sampling.gallery import Gallery

@@ -13,11 +13,6 @@ rest=()
 extra_flags=() # --gcloud_flag or --sbatch_flag, several times
 exec 3>&1      # what a dry run prints, from inside $(...) too
 
-usage_error() {
-  echo "error: $*" >&2
-  exit 2
-}
-
 # parse_flags "VALUES" "SWITCHES" "EXTRA" ARGUMENT...: --NAME=VALUE sets the variable NAME,
 # --SWITCH sets SWITCH to 1 (a hyphen counts as an underscore), --EXTRA=FLAG, several
 # times, adds to extra_flags.

@@ -13,6 +13,12 @@ die() {
   exit 1
 }
 
+# For what the user wrote and can write otherwise.
+usage_error() {
+  echo "error: $*" >&2
+  exit 2
+}
+
 # Runs the interpreter: a launcher on PATH may stand for a version that is not installed.
 is_new_enough() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1

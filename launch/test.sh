@@ -7,8 +7,7 @@
 #
 # --all installs PyTorch. PyPI's Linux build brings several GB of CUDA; to avoid that:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ./launch/test.sh --all
-# Tests of web pages run with IMAGEN_JAX_TEST_BROWSER=1 and Chromium on PATH:
-#   IMAGEN_JAX_TEST_BROWSER=1 .venv/bin/python -m pytest tests/raters/test_browser.py
+# --all runs the tests of web pages where Chromium is on PATH.
 # Tests marked gpu run with IMAGEN_JAX_TEST_GPU=1 and --all, on a machine that has one.
 set -euo pipefail
 

@@ -18,11 +18,6 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-usage_error() {
-  echo "error: $*" >&2
-  exit 2
-}
-
 absolute() {
   case $1 in
     /*) echo "$1" ;;
@@ -150,6 +145,7 @@ if [[ ! -f $run/report.json || -n $steps ]]; then # more steps: trains on
   done
   command evaluate prompts --source="index:$index:held_out" --num=8 \
     --out="$run/held_out.txt"
+  [[ -z $steps ]] || rm -rf "$run/samples" # those of fewer steps
   command sample --workdirs="$stages" --prompts="$run/held_out.txt" \
     --num="$num" --samples="$run/samples" --out="$run/grid.png" "${sampler_flags[@]}"
   command upscale --workdir="$run/sr256" --source="index:$index:held_out" \

@@ -10,14 +10,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import bundle
-from imagen_jax.bundle import (
-    WEIGHTS,
-    compare,
-    load_stage,
-    open_averages,
-    shapes_of,
-    write_bundle,
-)
+from imagen_jax.averages import compare, open_averages, shapes_of
+from imagen_jax.bundle import load_stage, write_bundle
+from imagen_jax.bundle_folder import WEIGHTS
 from imagen_jax.config_file import to_dict
 from imagen_jax.errors import UserError
 from tests.commands.command import run

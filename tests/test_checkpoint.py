@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -123,6 +125,61 @@ def test_a_state_of_other_shapes_is_refused(tmp_path):
     checkpoints.close()
 
 
+def replaced(path):
+    path.unlink()
+    path.mkdir()
+
+
+def unlinked(path):
+    path.unlink()
+    path.symlink_to("gone")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+# Orbax leaves the other reads of a failed restore to the garbage collector.
+ABANDONED_READS = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+UNREADABLE = {  # files of a checkpoint's state, what was done to one, the cause
+    "a folder": ("_METADATA", replaced, "Is a directory"),
+    "a link to nothing": ("array_metadatas/process_0", unlinked, "No such file"),
+    "no values": ("ocdbt.process_0/d/*", Path.unlink, "Error reading"),
+    "cut JSON": ("_METADATA", cut, "line 1 column"),
+    "cut index": ("manifest.ocdbt", cut, "Error reading"),
+    "cut values": ("ocdbt.process_0/d/*", cut, "Error reading"),
+}
+
+
+@ABANDONED_READS
+@pytest.mark.parametrize("how", ["run", "average"])
+@pytest.mark.parametrize("damage", UNREADABLE)
+def test_a_checkpoint_that_cannot_be_read_is_one_sentence(tmp_path, damage, how):
+    """Values have a file of their own only where they are many, as in any real run."""
+    values = np.random.default_rng(0).standard_normal((64, 64)).astype("f4")
+    state = {"ema_params": {"0.9": {"x": jax.numpy.asarray(values)}}}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state)
+    checkpoints.wait()
+    pattern, act, cause = UNREADABLE[damage]
+    files = (tmp_path / "checkpoints" / "1" / "state").glob(pattern)
+    act(max(files, key=lambda path: path.stat().st_size))
+    wanted = rf"checkpoints/1 cannot be read; copy it anew, .*{cause}"
+    like = abstract(state)
+    read = {
+        "run": lambda: checkpoints.restore(like),
+        "average": lambda: restore_ema_params(
+            tmp_path, "0.9", like["ema_params"]["0.9"]
+        ),
+    }
+    with pytest.raises(UserError, match=wanted):
+        read[how]()
+    checkpoints.close()
+
+
 def test_a_part_is_read_back_by_another_mesh_bitwise(tmp_path, caplog):
     writer = PartWriter()
     writer.start(tmp_path / "7", state_on(PartitionSpec("fsdp"), 1, 8, scale=7))
@@ -139,6 +196,16 @@ def test_a_part_is_read_back_by_another_mesh_bitwise(tmp_path, caplog):
     like = {"x": jax.ShapeDtypeStruct((9,), "f4", sharding=device)}
     with pytest.raises(UserError, match="gs://b/7 is of another model or optimizer"):
         restore_parts(tmp_path / "7", like, "gs://b/7")
+
+
+@ABANDONED_READS
+def test_a_part_of_which_a_piece_is_missing_is_one_sentence(tmp_path):
+    writer = PartWriter()
+    writer.start(tmp_path / "7", state := state_on(PartitionSpec("fsdp"), 1, 8))
+    writer.close()
+    (tmp_path / "7" / "state" / "x" / "3.0").unlink()
+    with pytest.raises(UserError, match=r"gs://b/7 cannot be read; .*x/3\.0"):
+        restore_parts(tmp_path / "7", abstract(state), "gs://b/7")
 
 
 @pytest.mark.parametrize("how", ["disk", "parts"])

@@ -27,7 +27,7 @@ LEVELS = (
     "bundle",
     "sampling",
     "pipeline",  # what every tool that samples goes through
-    "drawing",
+    "drawing loading",
     "app embedding evaluation planning raters training",
     "preview",  # wires sampling and evaluation for the training loop
     "doctor edit embed evaluate plan prepare sample train upscale",
@@ -37,7 +37,7 @@ COMMANDS = len(LEVELS) - 1
 
 # `imagen_jax.load` is there without importing anything until it is called.
 ON_CALL = {
-    ("imagen_jax", "imagen_jax.pipeline.load"),
+    ("imagen_jax", "imagen_jax.loading.load"),
     ("imagen_jax", "imagen_jax.pipeline"),  # for type checkers only
 }
 

@@ -35,12 +35,12 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "docs" / "demo" / "base"
 SET = "default17"
 VARIANTS = 48  # pictures per pair, as many as the quickstart has
-REPLAY = 3  # old pictures for each new one
+REPLAY = 2  # old pictures for each new one
 SETTINGS = {
     "optimizer.learning_rate": 2e-3,
     "optimizer.warmup_steps": 20,
-    "train.num_steps": 160,
-    "train.checkpoint_every": 160,
+    "train.num_steps": 250,
+    "train.checkpoint_every": 250,
     "train.preview_every": 0,
 }
 MAX_MINUTES, MIN_NEW, MAX_LOSS = 5.0, 0.60, 0.10

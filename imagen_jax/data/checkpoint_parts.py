@@ -18,6 +18,7 @@ from typing import NamedTuple
 from imagen_jax.data.remote import Folder, open_folder
 from imagen_jax.errors import UserError
 
+_COPY_BYTES = 1 << 20
 COMMIT_SEC = 1800.0  # how long process 0 waits for the parts of the others
 POLL_SEC = 1.0
 
@@ -132,7 +133,7 @@ class CheckpointParts:
                     self._folder(step).opened(name) as file,
                     tarfile.open(file, "r:") as tar,
                 ):
-                    tar.extractall(into, filter="data")
+                    _unpack(tar, into)
             except (FileNotFoundError, tarfile.TarError) as error:
                 raise UserError(
                     f"{self.path}/{step}/{name} is missing or damaged ({error}); "
@@ -160,3 +161,27 @@ class CheckpointParts:
 
     def _part_name(self, process: int, start_id: str) -> str:
         return f"part-{process:05d}-of-{self._num_processes:05d}-{start_id}.tar"
+
+
+def _unpack(tar: tarfile.TarFile, into: Path) -> None:
+    """Writes the files of a part below a folder; refuses what lies elsewhere.
+
+    `TarFile.extractall` does so from Python 3.11.4 on; Debian 12 has 3.11.2.
+
+    Raises:
+      tarfile.TarError: a link, a device, a path that leaves the folder, or damage.
+    """
+    root = into.resolve()
+    for member in tar:
+        target = (root / member.name).resolve()
+        inside = target.is_relative_to(root)
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is no plain file of a checkpoint")
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = tar.extractfile(member)
+        assert source is not None  # of a plain file
+        with source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, _COPY_BYTES)

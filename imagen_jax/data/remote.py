@@ -56,11 +56,21 @@ class LocalFolder:
             return set()
 
     def read(self, name: str) -> bytes | None:
-        """Returns the contents of a small file, None if it is not there."""
+        """Returns the contents of a small file, None if it is not there.
+
+        Raises:
+          UserError: it is there and cannot be read.
+        """
+        path = Path(self.path, name)
         try:
-            return Path(self.path, name).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:  # a folder of that name, or not allowed
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}); allow it to be read, or "
+                "delete it"
+            ) from error
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a small file whole, in the place of one that may be there."""

@@ -14,5 +14,6 @@ sees a network only as a `Denoiser`. Each formula exists once:
   spacing           the log-SNRs at which a sampler evaluates the network
   stepping          one step of DDPM and DDIM, and the loop over a grid
   multistep, heun   solvers of higher order
+  editing           inpainting on a sampler's grid, mixtures of noise
   samplers          the five samplers, by name
 """

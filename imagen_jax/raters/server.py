@@ -223,6 +223,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
     """Returns the server; `run(sockets=[...])` answers until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         app,
+        log_config=None,  # uvicorn's own would close the handlers of this process
         log_level="warning",
         access_log=False,  # its lines would hold the raters' links
         server_header=False,

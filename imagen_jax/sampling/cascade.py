@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8, UInt32
+from jaxtyping import Float, Int, UInt8, UInt32
 
 from imagen_jax.cascade_config import check_cascade as check_configs
 from imagen_jax.diffusion.augmentation import to_uint8
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampler_config import SamplerConfig
-from imagen_jax.sampling.sampler import Sampler, sampling_params
+from imagen_jax.sampling.edits import Edit
+from imagen_jax.sampling.sampler import Sampler, SamplingParams, sampling_params
 from imagen_jax.stage import Params, Stage
 
 
@@ -66,6 +67,13 @@ class Part(NamedTuple):
     pictures: UInt8[np.ndarray, "b h w 3"]
 
 
+EditFn = Callable[
+    [CascadeStage, SamplingParams, Int[np.ndarray, " b"]],
+    tuple[SamplingParams, Edit | None],
+]
+"""(stage, its settings, rows of a call) -> settings and edit of that call."""
+
+
 def check_cascade(stages: Sequence[Stage]) -> None:
     """Raises a UserError where a stage does not take what the one before it makes."""
     check_configs([stage.config for stage in stages])
@@ -79,6 +87,7 @@ def sample_cascade(
     batch_size: int,
     put: Callable[[Any], Any] = jax.device_put,
     report: Callable[[Part], None] = lambda part: None,
+    edit_fn: EditFn = lambda stage, settings, rows: (settings, None),
 ) -> list[UInt8[np.ndarray, "b h w 3"]]:
     """Returns the pictures of every stage.
 
@@ -89,6 +98,7 @@ def sample_cascade(
       batch_size: pictures per call; a last, smaller part is padded and cropped.
       put: places the rows of a call on the devices.
       report: called after each call.
+      edit_fn: changes what a call draws, see `sampling.editing`; plain without.
     """
     results: list[np.ndarray] = []
     low_res: list[np.ndarray] | None = None  # floats, a call's rows each, padded
@@ -108,6 +118,7 @@ def sample_cascade(
             settings = settings._replace(
                 seeds=put(settings.seeds), logsnrs=stage.logsnrs
             )
+            settings, edit = edit_fn(stage, settings, rows)
             pictures = sampler(
                 params,
                 prompts,
@@ -115,6 +126,7 @@ def sample_cascade(
                 None if low_res is None else put(low_res[i]),
                 uncond_text=negatives,
                 second_text=seconds,
+                edit=edit,
             )
             made = np.asarray(to_uint8(pictures))[: len(seeds) - start]
             parts.append(made)

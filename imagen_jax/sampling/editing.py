@@ -12,6 +12,7 @@ nothing of what is to be replaced shows through.
 One strength means another noise level in stages with other schedules: it is a time.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,14 +22,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt32
 from PIL import Image
 
+from imagen_jax.config import StageConfig
 from imagen_jax.data.images import box_downsample, resize_and_crop
-from imagen_jax.diffusion.augmentation import to_uint8, to_unit
+from imagen_jax.diffusion.augmentation import to_unit
 from imagen_jax.diffusion.editing import resampling_steps
 from imagen_jax.errors import UserError
-from imagen_jax.sampling.cascade import CascadeStage, Part, Texts
+from imagen_jax.sampling.cascade import CascadeStage, Part, Texts, sample_cascade
 from imagen_jax.sampling.edits import Edit, Repaint
 from imagen_jax.sampling.grid import make_grid
-from imagen_jax.sampling.sampler import Sampler, SamplingParams, sampling_params
+from imagen_jax.sampling.sampler import SamplingParams
 
 NEW = 128
 """Mask files are white (at least this grey) where the picture is to be drawn anew."""
@@ -113,48 +115,30 @@ def edit_cascade(
       UserError: as `check_editing`, or the picture is not of the last stage's size.
     """
     check_editing(editing)
-    _check_size(editing, stages[-1].sampler)
-    results: list[np.ndarray] = []
-    floats: np.ndarray | None = None
-    for stage in stages:
-        config = stage.sampler.stage.config
-        here = at_resolution(editing, config.resolution)
-        if here.picture is not None and here.strength == 0.0:
-            results.append(np.repeat(here.picture[None], len(seeds), axis=0))
-            floats = np.asarray(to_unit(jnp.asarray(results[-1])))
+    configs = [stage.sampler.stage.config for stage in stages]
+    _check_size(editing, configs[-1])
+    if editing.picture is not None and editing.strength == 0.0:
+        results = []
+        for config in configs:
+            picture = at_resolution(editing, config.resolution).picture
+            results.append(np.repeat(np.asarray(picture)[None], len(seeds), axis=0))
             report(Part(config.name, 0, results[-1]))
-            continue
-        params = stage.params() if callable(stage.params) else stage.params
-        made = []
-        for start in range(0, len(seeds), batch_size):
-            rows = np.arange(start, start + batch_size) % len(seeds)  # pads by wrapping
-            settings, edit = _values(stage, here, seeds, texts.blend, rows)
-            prompts, negatives, seconds = jax.tree.map(
-                lambda leaf, rows=rows: put(leaf[rows]), texts[:3]
-            )
-            pictures = stage.sampler(
-                params,
-                prompts,
-                settings,
-                None if floats is None else put(floats[rows]),
-                uncond_text=negatives,
-                second_text=seconds,
-                edit=edit,
-            )
-            made.append(np.asarray(pictures)[: len(seeds) - start])
-            part = np.asarray(to_uint8(jnp.asarray(made[-1])))
-            report(Part(config.name, start, part))
-        del params
-        floats = np.concatenate(made)
-        results.append(np.asarray(to_uint8(jnp.asarray(floats))))
-    return results
+        return results
+    return sample_cascade(
+        stages,
+        texts,
+        seeds,
+        batch_size=batch_size,
+        put=put,
+        report=report,
+        edit_fn=lambda *call: edit_call(editing, *call),
+    )
 
 
-def _values(
-    stage: CascadeStage,
+def edit_call(
     editing: Editing,
-    seeds: UInt32[np.ndarray, " b"],
-    blend: float,
+    stage: CascadeStage,
+    settings: SamplingParams,
     rows: Int[np.ndarray, " b"],
 ) -> tuple[SamplingParams, Edit | None]:
     """Returns the traced values and the edit of one call of a stage's sampler.
@@ -163,29 +147,26 @@ def _values(
     plain sampling runs.
 
     Args:
+      editing: at the last stage's resolution; its strength above 0.
       stage: of the cascade.
-      editing: at the stage's resolution; its strength above 0.
-      seeds: of all results.
-      blend: share of second prompts.
+      settings: of plain sampling.
       rows: the results that this call makes.
     """
     config = stage.config or stage.sampler.config
-    settings = sampling_params(config, seeds[rows], blend)
-    settings = settings._replace(logsnrs=stage.logsnrs)
-    edit = Edit()
-    if editing.picture is not None:
-        repeated = np.repeat(editing.picture[None], len(rows), axis=0)
+    here, edit = at_resolution(editing, stage.sampler.stage.config.resolution), Edit()
+    if here.picture is not None:
+        repeated = np.repeat(here.picture[None], len(rows), axis=0)
         known = to_unit(jnp.asarray(repeated))
-        if editing.strength < 1.0:
-            grid = make_grid(stage.sampler.stage, config, editing.strength)
+        if here.strength < 1.0:
+            grid = make_grid(stage.sampler.stage, config, here.strength)
             settings, edit = settings._replace(logsnrs=grid), Edit(start=known)
-        if editing.mask is not None:
-            mask = np.repeat(editing.mask[None, :, :, None], len(rows), axis=0)
-            jump = editing.jump or max(config.num_steps // 25, 1)
-            steps = resampling_steps(config.num_steps, jump, editing.repeats)
+        if here.mask is not None:
+            mask = np.repeat(here.mask[None, :, :, None], len(rows), axis=0)
+            jump = here.jump or max(config.num_steps // 25, 1)
+            steps = resampling_steps(config.num_steps, jump, here.repeats)
             edit = edit._replace(repaint=Repaint(known, jnp.float32(mask), steps))
-    if editing.mix is not None:
-        others, shares = editing.mix
+    if here.mix is not None:
+        others, shares = here.mix
         mix = jnp.asarray(others[rows], jnp.uint32), jnp.float32(shares[rows])
         edit = edit._replace(mix=mix)
     changed = any(part is not None for part in edit)
@@ -234,12 +215,56 @@ def fit_mask(mask: Bool[np.ndarray, "h w"], resolution: int) -> Bool[np.ndarray,
     return fit_picture(grey, resolution)[..., 0] > 0
 
 
-def _check_size(editing: Editing, last: Sampler) -> None:
-    size = last.stage.config.resolution
+def fit_editing(
+    editing: Editing, resolution: int, say: Callable[[str], None]
+) -> Editing:
+    """Returns the editing with picture and mask at the cascade's resolution.
+
+    Args:
+      editing: of pictures of any size.
+      resolution: of the last stage.
+      say: called with a sentence where the picture is resized.
+    """
+    picture, mask = editing.picture, editing.mask
+    if picture is None or picture.shape[:2] == (resolution, resolution):
+        return editing
+    height, width, _ = picture.shape
+    cropped = "" if height == width else "the central square of "
+    say(
+        f"{cropped}the picture of {width} x {height} pixels is brought to "
+        f"{resolution} x {resolution}"
+    )
+    mask = None if mask is None else fit_mask(mask, resolution)
+    return editing._replace(picture=fit_picture(picture, resolution), mask=mask)
+
+
+def describe_editing(editing: Editing, index: int) -> dict[str, Any]:
+    """Returns what a result's recipe says of the edit; pictures by their SHA-256.
+
+    Args:
+      editing: the edit.
+      index: of the result.
+    """
+    pixels = {"picture": editing.picture, "mask": editing.mask}
+    text: dict[str, Any] = {
+        f"{name}_sha256": hashlib.sha256(array.tobytes()).hexdigest()
+        for name, array in pixels.items()
+        if array is not None
+    }
+    text |= {"strength": editing.strength}
+    if editing.mask is not None:
+        text |= {"jump": editing.jump, "repeats": editing.repeats}
+    if editing.mix is not None:
+        others, shares = editing.mix
+        text |= {"other_seed": int(others[index]), "share": float(shares[index])}
+    return text
+
+
+def _check_size(editing: Editing, last: StageConfig) -> None:
+    size = last.resolution
     if editing.picture is not None and editing.picture.shape[:2] != (size, size):
         height, width = editing.picture.shape[:2]
         raise UserError(
-            f"the picture has {width} x {height} pixels and stage "
-            f"{last.stage.config.name} makes {size} x {size}; bring it to that size, "
-            "see sampling.editing.fit_picture"
+            f"the picture has {width} x {height} pixels and stage {last.name} makes "
+            f"{size} x {size}; bring it to that size by sampling.editing.fit_editing"
         )

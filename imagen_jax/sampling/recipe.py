@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
       seed: of the noise.
       stage: whose picture it is.
       samplers: the sampler's settings by stage.
+      edit: of another picture, see `editing.describe_editing`; {} for plain sampling.
       model: by stage, hash of its config and which weights; "text" is the encoder.
       batch_size: pictures in the call; sums are rounded differently in another.
       row: its place among them.
@@ -43,6 +44,7 @@ class Recipe(NamedTuple):
     seed: int
     stage: str
     samplers: dict[str, dict[str, Any]]
+    edit: dict[str, Any]
     model: dict[str, dict[str, Any]]
     batch_size: int
     row: int
@@ -58,6 +60,7 @@ _KINDS = {
     "seed": int,
     "stage": str,
     "samplers": dict,
+    "edit": dict,
     "model": dict,
     "batch_size": int,
     "row": int,
@@ -113,8 +116,13 @@ def check_recipe(
       say: called with a sentence.
 
     Raises:
-      UserError: naming the stages that differ.
+      UserError: naming the stages that differ; or it is an edit.
     """
+    if recipe.edit:
+        raise UserError(
+            "the picture was made by an edit, whose picture or other seed is not in "
+            "it; run `python -m imagen_jax.edit` again"
+        )
     if differing := sorted(
         name
         for name in model.keys() | recipe.model.keys()

@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from imagen_jax.bundle import (
+from imagen_jax.averages import (
     Averages,
     Comparison,
     compare,

@@ -4,6 +4,9 @@ The bucket is fsspec's memory; the same on local servers of s3:// and gs:// is i
 tests/training/test_bucket_workdir.py.
 """
 
+import io
+import tarfile
+
 import pytest
 
 from imagen_jax.data import checkpoint_parts
@@ -124,6 +127,26 @@ def test_a_damaged_part_is_named(tmp_path, damage):
     folder.delete(name) if damage == "lost" else folder.write(name, b"half")
     with pytest.raises(UserError, match=rf"5/{name} is missing or damaged .*; delete"):
         parts.fetch(5, tmp_path / "back")
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE])
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "inside"])
+def test_a_part_writes_plain_files_below_its_folder_only(tmp_path, name, kind):
+    parts = put(tmp_path, 5)
+    parts.commit(5, "a", None)
+    member = tarfile.TarInfo(name if name[0] != "/" else f"{tmp_path}{name}")
+    member.type, member.linkname = kind, str(tmp_path)
+    with io.BytesIO() as data:
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            tar.addfile(member)
+        open_folder(f"{URL}/5").write("part-00000-of-00001-a.tar", data.getvalue())
+    if (name, kind) == ("inside", tarfile.REGTYPE):
+        parts.fetch(5, tmp_path / "back")
+        assert (tmp_path / "back" / name).read_bytes() == b""
+        return
+    with pytest.raises(UserError, match="is no plain file of a checkpoint"):
+        parts.fetch(5, tmp_path / "back")
+    assert not (tmp_path / "escaped").exists()
 
 
 def test_a_checkpoint_that_is_not_complete_cannot_be_fetched(tmp_path):

@@ -45,6 +45,12 @@ def test_a_folder_that_is_not_there_is_empty(folder):
     assert folder.read("x") is None
 
 
+def test_a_folder_in_the_place_of_a_small_file_is_one_sentence(tmp_path):
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(UserError, match=r"x\.json cannot be read \(Is a directory\)"):
+        LocalFolder(str(tmp_path)).read("x.json")
+
+
 def test_small_files_are_written_and_replaced(folder):
     folder.write("x.json", b"1")
     folder.write("x.json", b"22")

@@ -1,6 +1,7 @@
 """Nothing acknowledged is lost: kills, crowds, full disks, a second server."""
 
 import contextlib
+import http.client
 import random
 import sqlite3
 import stat
@@ -223,7 +224,7 @@ class Crowd:
                 quality = choose("12")
                 assert client.answer(position=position, quality=quality) == 303
                 self.acknowledged[rater, position] = quality
-        except OSError as error:  # the server was killed
+        except (OSError, http.client.HTTPException) as error:  # the server was killed
             self.errors.append(error)
         except Exception as error:
             self.errors.append(error)

@@ -15,13 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import train
-from imagen_jax.bundle import (
-    WEIGHTS,
-    load_stage,
-    shapes_of,
-    tensor_name,
-    write_bundle,
-)
+from imagen_jax.averages import shapes_of, tensor_name
+from imagen_jax.bundle import load_stage, write_bundle
+from imagen_jax.bundle_folder import WEIGHTS
 from imagen_jax.checkpoint import Checkpoints, write_config
 from imagen_jax.config import MeshConfig
 from imagen_jax.errors import UserError
