@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax
 from race_configs import DTYPES, MODELS
 
+from imagen_jax.host_memory import keep_freed_memory
+
 
 def parse_flags(description: str) -> argparse.Namespace:
     """Returns the command line's flags and applies `--threads`."""
@@ -36,9 +38,12 @@ def parse_flags(description: str) -> argparse.Namespace:
 def limit_threads(count: int) -> None:
     """Makes JAX compute on `count` threads; call it before JAX opens its devices.
 
+    The memory is managed as the package's commands do.
+
     XLA sizes its pool by PJRT_NPROC. The thread that starts a program works beside the
     pool, so for one thread the pool's use inside an operation is switched off too.
     """
+    keep_freed_memory()
     os.environ["PJRT_NPROC"] = str(count)
     if count == 1:
         flags = os.environ.get("XLA_FLAGS", "")

@@ -25,6 +25,7 @@ from imagen_jax.drawing import describe, draw, fill, repeat, spread
 from imagen_jax.embedding.machine import join_hosts
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.loading import load
 from imagen_jax.parallel.distributed import add_flags
 from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
@@ -79,6 +80,7 @@ def parse_flags() -> argparse.Namespace:
 
 def main() -> None:
     """Parses the command line, samples, writes the pictures."""
+    keep_freed_memory()
     flags = parse_flags()
     if flags.num < 1 or flags.batch_size < 1 or not 0 <= flags.seed < 2**32:
         raise UserError(
