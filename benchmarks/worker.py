@@ -30,7 +30,12 @@ def parse_flags(description: str) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help="speak pair.py's protocol")
+    parser.add_argument(
+        "--return_memory", action="store_true", help="between steps, as glibc does"
+    )
     flags = parser.parse_args()
+    if not flags.return_memory:
+        keep_freed_memory()  # as the package's commands do
     limit_threads(flags.threads)
     return flags
 
@@ -38,12 +43,9 @@ def parse_flags(description: str) -> argparse.Namespace:
 def limit_threads(count: int) -> None:
     """Makes JAX compute on `count` threads; call it before JAX opens its devices.
 
-    The memory is managed as the package's commands do.
-
     XLA sizes its pool by PJRT_NPROC. The thread that starts a program works beside the
     pool, so for one thread the pool's use inside an operation is switched off too.
     """
-    keep_freed_memory()
     os.environ["PJRT_NPROC"] = str(count)
     if count == 1:
         flags = os.environ.get("XLA_FLAGS", "")
@@ -69,6 +71,7 @@ def run(
         "compile": True,
         "channels_last": True,
         "threads": flags.threads,
+        "memory": "returned" if flags.return_memory else "kept",
         "first_step_s": round(first, 2),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,

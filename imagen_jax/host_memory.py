@@ -3,7 +3,7 @@
 XLA asks for one block of gigabytes at each step and frees it at its end. glibc would
 return it to the system, which then hands it out anew, page by page and zeroed: a fifth
 of the time of a step of the 28 M benchmark network, and half of it beside other
-processes (`benchmarks/results/memory.jsonl`). Kept, it costs nothing.
+processes (`benchmarks/freed_memory.sh`). Kept, it costs nothing.
 """
 
 import ctypes

@@ -69,6 +69,7 @@ def parse_flags() -> argparse.Namespace:
     flag("--threshold", help="none, static, dynamic or capped, or one per stage")
     flag("--set", action="append", default=[], metavar="KEY=V[,V per stage]")
     flag("--batch_size", type=int, default=16)
+    flag("--in_turn", action="store_true", help="one stage at a time on the devices")
     flag("--embeddings", default="", help="store of the prompts' embeddings")
     flag("--encoder_weights", default="", help="folder, hub name or T5X checkpoint")
     flag("--out", type=Path, default=Path("samples.png"), help="grid, or the picture")
@@ -102,6 +103,7 @@ def main() -> None:
         *folders,
         embeddings=flags.embeddings,
         encoder_weights=flags.encoder_weights,
+        resident=not flags.in_turn,
         say=lambda text: tqdm.write(text, file=sys.stderr),
     )
     if flags.like:
