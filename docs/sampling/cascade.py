@@ -17,8 +17,8 @@ from PIL import Image
 from imagen_jax.data.sources.openmoji import ATTRIBUTION
 from imagen_jax.evaluation.grid import write_grid
 
-CELL = 224  # side of a picture on the sheet, in pixels
-NUM_PICTURES = 4
+CELL = 148  # side of a picture on the sheet, in pixels
+NUM_PICTURES = 3
 
 
 def main() -> None:
