@@ -5,8 +5,9 @@ r"""Times every stage of a cascade as a user samples it, and its peak memory.
 
 Prints one JSON line per stage: seconds a picture from the text embeddings to uint8 (the
 median of the rounds), of the first call, which traces and compiles or reads from
-$IMAGEN_JAX_CACHE what an earlier start compiled, and the settings that they depend on. A last line has the peak memory: on the CPU the process's resident memory, on
-other devices the most that one of them held.
+$IMAGEN_JAX_CACHE what an earlier start compiled, and the settings that they depend on.
+A last line has the peak memory: on the CPU the process's resident memory, on other
+devices the most that one of them held.
 """
 
 import argparse
