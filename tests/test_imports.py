@@ -27,7 +27,7 @@ LEVELS = (
     "bundle",
     "sampling",
     "pipeline",  # what every tool that samples goes through
-    "drawing loading",
+    "drawing loading trajectory",
     "app embedding evaluation planning raters training",
     "preview",  # wires sampling and evaluation for the training loop
     "doctor edit embed evaluate plan prepare sample train upscale",
