@@ -1,13 +1,13 @@
 """What a picture follows from, down to the last bit, and whether it can be had here."""
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jaxlib.version
 from jax.sharding import Mesh
 
 from imagen_jax.config import StageConfig
@@ -162,5 +162,5 @@ def versions() -> dict[str, str]:
     return {
         "imagen_jax": __version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.version.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
     }
