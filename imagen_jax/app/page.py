@@ -29,6 +29,7 @@ import gradio as gr  # noqa: E402
 CACHE_SEC = (3600, 24 * 3600)  # how often files are looked through; how old they become
 SYSTEM_FONT = ("system-ui", "sans-serif")  # nothing is loaded for it
 STYLE = Path(__file__).with_name("style.css")
+TAKE = Path(__file__).with_name("take.js")
 
 
 class Controls(NamedTuple):
@@ -69,12 +70,12 @@ def make_page(studio: Studio, credit: str = "") -> gr.Blocks:
                 prompt = _make_prompt(
                     studio, "Prompt", "a panda on a blue background", autofocus=True
                 )
-                with gr.Tabs() as tabs:
-                    with gr.Tab("Draw", id="draw"):
+                with gr.Tabs(elem_id="ways"):
+                    with gr.Tab("Draw"):
                         draw = gr.Button("Draw", variant="primary")
-                    with gr.Tab("Edit", id="edit"):
+                    with gr.Tab("Edit"):
                         editor, strength, edit = _make_editor()
-                    with gr.Tab("Between seeds", id="between"):
+                    with gr.Tab("Between seeds"):
                         other_seed, between = _make_between()
             with gr.Column(elem_id="show"):
                 outputs, stop, take = _make_outputs(studio)
@@ -95,10 +96,7 @@ def make_page(studio: Studio, credit: str = "") -> gr.Blocks:
             cancels=running,
             api_visibility="private",
         )
-        outputs.pictures.select(
-            _choose, outputs.session, outputs.session, api_visibility="private"
-        )
-        take.click(_take, outputs.session, [editor, tabs], api_visibility="private")
+        take.click(None, js=TAKE.read_text("utf-8"))
     return page.queue(api_open=False)
 
 
@@ -249,7 +247,7 @@ class _Runner:
         }
         if view.pictures:
             captioned = [(str(file), caption(file)) for file in view.pictures]
-            columns = 1 if len(captioned) == 1 else 2
+            columns = min(int(asked["num"]), 2)
             updates[out.pictures] = gr.Gallery(
                 captioned, columns=columns, selected_index=None
             )
@@ -260,16 +258,3 @@ class _Runner:
             updates[out.history] = [*session.pictures]
             updates[out.session] = session
         return updates
-
-
-def _choose(session: Session, click: gr.SelectData) -> Session:
-    return session._replace(chosen=click.index)
-
-
-def _take(session: Session) -> tuple[Any, Any]:
-    """Returns the shown picture for the editor, and opens it."""
-    if not session.shown:
-        gr.Warning("There is no picture yet; draw one first.")
-        return gr.skip(), gr.skip()
-    index = min(session.chosen, len(session.shown) - 1)
-    return session.shown[index], gr.Tabs(selected="edit")

@@ -22,14 +22,10 @@ class Session(NamedTuple):
     Attributes:
       folders: with the visit's files.
       pictures: (file, caption), the newest first.
-      shown: files of the pictures that are shown large.
-      chosen: index of the one that was clicked.
     """
 
     folders: tuple[str, ...] = ()
     pictures: tuple[tuple[str, str], ...] = ()
-    shown: tuple[str, ...] = ()
-    chosen: int = 0
 
 
 def common_fields(asked: Mapping[str, Any], num_stages: int) -> dict[str, Any]:
@@ -94,15 +90,13 @@ def _painted(
 
 def remember(session: Session, drawn: Drawn, prompt: str) -> Session:
     """Returns the session with a request's pictures in front."""
-    last = drawn.stages[-1]
     new = tuple(
         (str(file), f"{prompt} · seed {recipe.seed}")
-        for file, recipe in zip(last, drawn.recipes, strict=True)
+        for file, recipe in zip(drawn.stages[-1], drawn.recipes, strict=True)
     )
     return Session(
         (*session.folders, str(drawn.folder)),
         (new + session.pictures)[:HISTORY],
-        tuple(map(str, last)),
     )
 
 

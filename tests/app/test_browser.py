@@ -269,8 +269,16 @@ def test_editing(browser, base_address, tmp_path):
         page.get_by_label("number input for Pictures").fill("3")
         draw(page, "Draw between")
         assert page.locator("#pictures img").count() == 3
+        drawn = download(page, tmp_path)[0]
         press(page, "Edit this")
         page.get_by_role("button", name="Edit", exact=True).wait_for()
+        page.wait_for_timeout(2000)
+        page.get_by_label("number input for Strength").fill("0")
+        page.get_by_label("number input for Pictures").fill("1")
+        draw(page, "Edit")
+        picture, recipe = download(page, tmp_path)
+        np.testing.assert_array_equal(picture, drawn)
+        assert "mask_sha256" not in recipe.edit  # the paint has gone
     assert faults == []
 
 
