@@ -165,7 +165,7 @@ def _make_editor() -> tuple[gr.ImageEditor, gr.Slider, gr.Button]:
 
 
 def _make_between() -> tuple[gr.Number, gr.Button]:
-    gr.Markdown("Pictures from the seed above to another one, in equal steps.")
+    gr.Markdown("Pictures from the seed to another one in equal steps, 2 at least.")
     other = gr.Number(1, label="Other seed", precision=0, minimum=0, maximum=MAX_SEED)
     return other, gr.Button("Draw between", variant="primary")
 

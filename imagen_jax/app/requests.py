@@ -142,6 +142,10 @@ def _read_editing(given: Mapping[str, Any], num: int) -> Editing | None:
     picture = mask = mix = None
     if "picture" in given:
         picture = _read_picture("picture", given["picture"])
+    elif alone := {"mask", "strength"} & given.keys():
+        raise UserError(
+            f"{' and '.join(sorted(alone))} given and no picture; give the picture too"
+        )
     if "mask" in given:
         mask = _read_picture("mask", given["mask"]).mean(axis=-1) >= NEW
     strength = given.get("strength", 1.0)

@@ -28,6 +28,7 @@ def make_app(studio: Studio, credit: str = "") -> tuple[Any, Callable[[], None]]
         import_optional(package, "app")
     # Late: Gradio takes seconds to import, and a wrong flag should be said at once.
     import gradio as gr
+    from gradio.themes import Default
 
     from imagen_jax.app.guard import Guard
     from imagen_jax.app.page import STYLE, SYSTEM_FONT, make_page
@@ -43,7 +44,7 @@ def make_app(studio: Studio, credit: str = "") -> tuple[Any, Callable[[], None]]
         mcp_server=False,
         enable_monitoring=False,
         max_file_size=studio.limits.num_bytes,
-        theme=gr.themes.Default(font=SYSTEM_FONT, font_mono=("monospace",)),
+        theme=Default(font=SYSTEM_FONT, font_mono=("monospace",)),
         css_paths=STYLE,
     )
     mounted: Any = app.routes[-1]

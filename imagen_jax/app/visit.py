@@ -73,7 +73,7 @@ def between_fields(
     common: dict[str, Any], other_seed: int | float | None
 ) -> dict[str, Any]:
     """Returns the fields of pictures between two seeds."""
-    seeds = [common["seeds"][0]] * len(common["seeds"])
+    seeds = [common["seeds"][0]] * max(len(common["seeds"]), 2)
     return {**common, "seeds": seeds, "other_seed": int(other_seed or 0)}
 
 

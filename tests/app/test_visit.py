@@ -74,6 +74,8 @@ def test_between_seeds_mixes_the_first_with_the_other():
     assert editing.mix is not None
     assert between_fields(common, 9)["seeds"] == [4, 4]
     assert editing.mix[0].tolist() == [9, 9]
+    alone = common_fields({**ASKED, "num": 1}, 3)
+    assert between_fields(alone, None)["seeds"] == [MAX_SEED] * 2
 
 
 def marks(html):
