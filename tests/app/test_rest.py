@@ -91,6 +91,7 @@ def test_pictures_of_three_stages_are_those_of_a_call(
     studio.queue.close()
 
 
+@pytest.mark.slow
 def test_only_the_number_of_steps_compiles_anew_and_no_file_stays(client, studio):
     ask(client, prompt="the red fox")
     before = studio.model.num_traces
@@ -102,6 +103,7 @@ def test_only_the_number_of_steps_compiles_anew_and_no_file_stays(client, studio
     assert not list(studio._folder.iterdir())
 
 
+@pytest.mark.slow
 def test_an_empty_and_a_long_prompt_are_said_so_to_everybody(client):
     for _ in range(2):
         answers = [
