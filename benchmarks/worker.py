@@ -18,6 +18,8 @@ from collections.abc import Callable
 import jax
 from race_configs import DTYPES, MODELS
 
+from imagen_jax.host_memory import keep_freed_memory
+
 
 def parse_flags(description: str) -> argparse.Namespace:
     """Returns the command line's flags and applies `--threads`."""
@@ -28,7 +30,12 @@ def parse_flags(description: str) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help="speak pair.py's protocol")
+    parser.add_argument(
+        "--return_memory", action="store_true", help="between steps, as glibc does"
+    )
     flags = parser.parse_args()
+    if not flags.return_memory:
+        keep_freed_memory()  # as the package's commands do
     limit_threads(flags.threads)
     return flags
 
@@ -64,6 +71,7 @@ def run(
         "compile": True,
         "channels_last": True,
         "threads": flags.threads,
+        "memory": "returned" if flags.return_memory else "kept",
         "first_step_s": round(first, 2),
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,

@@ -21,6 +21,7 @@ from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.evaluation.super_resolution import psnr
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.text_source import from_store
 from imagen_jax.training.doctor import examine
 from imagen_jax.training.overfit import fake_text
@@ -32,6 +33,7 @@ NUM_SHAPES = 64  # enough for 8 different captions
 
 def main() -> None:
     """Parses the command line, examines the stage and says what was found."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(
         prog="python -m imagen_jax.doctor",
         description="Overfit 8 pictures with a config and say what is wrong, if any.",

@@ -23,6 +23,7 @@ from imagen_jax.compiled import keep_compiled
 from imagen_jax.data.images import decode
 from imagen_jax.data.records import BadRecordError
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.loading import load
 from imagen_jax.sampler_choice import read_choice
 from imagen_jax.sampling.cascade import Part
@@ -60,6 +61,7 @@ def parse_flags() -> argparse.Namespace:
 
 def main() -> None:
     """Parses the command line, edits, writes the pictures."""
+    keep_freed_memory()
     flags = parse_flags()
     seeds, mix = read_seeds(flags)
     num = len(seeds)

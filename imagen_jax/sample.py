@@ -6,17 +6,23 @@ r"""`python -m imagen_jax.sample`: pictures from prompts, through the cascade.
     python -m imagen_jax.sample --workdirs=BASE,SR256 --prompts=FILE.csv --num=15 \
         --samples=DIR
     python -m imagen_jax.sample --bundle=DIR --like=DIR/sr256/00007.png --out=again.png
+    python -m imagen_jax.sample --demo --held_out_of=default --num=4 \
+        --sweep aug_level=0,0.1,0.2,0.3 guidance=1,3,5 --out=sweep.png
 
 --samples writes every picture with its recipe and a manifest, and goes on where a kill
-stopped it; several machines share the work by --hosts=I/N or --coordinator=auto. Flags
-and wiring only; see `imagen_jax.pipeline` and `imagen_jax.sampling.gallery`.
+stopped it; several machines share the work by --hosts=I/N or --coordinator=auto.
+--sweep scores every combination of settings: a contact sheet and a JSON beside it.
+Flags and wiring only; see `imagen_jax.pipeline` and `imagen_jax.sampling.gallery`.
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from imagen_jax.compiled import keep_compiled
@@ -25,8 +31,12 @@ from imagen_jax.drawing import describe, draw, fill, repeat, spread
 from imagen_jax.embedding.machine import join_hosts
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.evaluation.grid import write_grid
+from imagen_jax.evaluation.sweep import best_cell, label, read_axes, sweep, write_sweep
+from imagen_jax.evaluation.sweep_scores import scorers_for
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.loading import load
 from imagen_jax.parallel.distributed import add_flags
+from imagen_jax.pipeline import Pipeline
 from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
 from imagen_jax.sampler_choice import read_choice
 from imagen_jax.sampling.gallery import Gallery
@@ -68,10 +78,12 @@ def parse_flags() -> argparse.Namespace:
     flag("--threshold", help="none, static, dynamic or capped, or one per stage")
     flag("--set", action="append", default=[], metavar="KEY=V[,V per stage]")
     flag("--batch_size", type=int, default=16)
+    flag("--in_turn", action="store_true", help="one stage at a time on the devices")
     flag("--embeddings", default="", help="store of the prompts' embeddings")
     flag("--encoder_weights", default="", help="folder, hub name or T5X checkpoint")
     flag("--out", type=Path, default=Path("samples.png"), help="grid, or the picture")
     flag("--samples", type=Path, help="folder for single pictures")
+    flag("--sweep", nargs="+", default=[], metavar="KEY=V,V,...", help="score a grid")
     flag("--hosts", metavar="I/N", help="this is machine I (from 0) of N")
     add_flags(parser)
     return parser.parse_args()
@@ -79,11 +91,62 @@ def parse_flags() -> argparse.Namespace:
 
 def main() -> None:
     """Parses the command line, samples, writes the pictures."""
+    keep_freed_memory()
     flags = parse_flags()
+    host = read_host(flags)
+    options = read_options(flags)
+    axes = read_axes(flags.sweep)
+    pictures = [] if flags.like else list_pictures(flags)
+    keep_compiled()
+    folders = flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
+    model = load(
+        *folders,
+        embeddings=flags.embeddings,
+        encoder_weights=flags.encoder_weights,
+        resident=not flags.in_turn,
+        say=lambda text: tqdm.write(text, file=sys.stderr),
+    )
+    if flags.like:
+        repeat(model, flags.like, flags.out)
+        return
+    options["batch_size"] = min(flags.batch_size, len(pictures))
+    emoji = flags.demo or flags.held_out_of
+    footer = openmoji.ATTRIBUTION if emoji else None
+    if axes:
+        draw_sweep(model, pictures, options, axes, flags.out, footer)
+        return
+    # Of many prompts a few pictures each, rather than many of the first prompts.
+    shown = spread(pictures, GRID_LIMIT)
+    if flags.samples:
+        images = fill_gallery(flags, model, pictures, options, host, shown)
+        if images is None:
+            print(f"{flags.samples}: other machines have pictures to draw yet")
+            return
+    else:
+        drawn = draw(model, [pictures[i] for i in shown], options)
+        images = [made.image for made in drawn[model.names[-1]]]
+        if len(shown) < len(pictures):
+            print(f"{len(shown)} of {len(pictures)} drawn; --samples=DIR draws all")
+    prompts = [pictures[i].prompt for i in shown]
+    write_grid(flags.out, images, prompts, columns=8, footer=footer)
+    print(f"{len(pictures)} pictures; grid: {flags.out}")
+
+
+def read_host(flags: argparse.Namespace) -> tuple[int, int]:
+    """Returns (this machine's number, how many share the work).
+
+    Raises:
+      UserError: a flag that is not allowed, alone or beside another.
+    """
     if flags.num < 1 or flags.batch_size < 1 or not 0 <= flags.seed < 2**32:
         raise UserError(
             f"--num={flags.num} --batch_size={flags.batch_size} --seed={flags.seed}: "
             "the first two must be at least 1, the seed in [0, 2^32)"
+        )
+    if flags.sweep and (flags.samples or flags.like):
+        raise UserError(
+            "--sweep writes a sheet and its figures; give it without --samples or "
+            "--like"
         )
     host = join_hosts(
         flags.hosts, flags.coordinator, flags.num_processes, flags.process_id
@@ -92,47 +155,54 @@ def main() -> None:
         raise UserError(f"--hosts={flags.hosts}: machines are numbered from 0 to N - 1")
     if host[1] > 1 and not flags.samples:
         raise UserError("several machines share a folder; give --samples=DIR")
-    options = read_options(flags)
-    pictures = [] if flags.like else list_pictures(flags)
-    keep_compiled()
-    folders = flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
-    model = load(
-        *folders,
-        embeddings=flags.embeddings,
-        encoder_weights=flags.encoder_weights,
-        say=lambda text: tqdm.write(text, file=sys.stderr),
+    return host
+
+
+def fill_gallery(
+    flags: argparse.Namespace,
+    model: Pipeline,
+    pictures: list[Picture],
+    options: dict[str, Any],
+    host: tuple[int, int],
+    shown: list[int],
+) -> list[UInt8[np.ndarray, "h w 3"]] | None:
+    """Draws what --samples lacks; returns the pictures to show, None if not all are."""
+    held_out = flags.held_out_of is not None
+    settings = describe(model, options)
+    gallery = Gallery(flags.samples, pictures, model.names, settings, held_out=held_out)
+    if not fill(model, gallery, options, host):
+        return None
+    return [read_png(gallery.file(model.names[-1], i))[0] for i in shown]
+
+
+def draw_sweep(
+    model: Pipeline,
+    pictures: list[Picture],
+    options: dict[str, Any],
+    axes: dict[str, list[Any]],
+    out: Path,
+    footer: str | None,
+) -> None:
+    """Draws the pictures with every combination of settings, and scores them."""
+    prompts, negatives, seeds = zip(*pictures, strict=True)
+    plan_of = functools.partial(
+        model.plan, prompts, negative=negatives, seeds=seeds, **options
     )
-    if flags.like:
-        repeat(model, flags.like, flags.out)
-        return
-    options["batch_size"] = min(flags.batch_size, len(pictures))
-    # Of many prompts a few pictures each, rather than many of the first prompts.
-    shown = spread(pictures, GRID_LIMIT)
-    if flags.samples:
-        held_out = flags.held_out_of is not None
-        settings = describe(model, options)
-        gallery = Gallery(
-            flags.samples, pictures, model.names, settings, held_out=held_out
-        )
-        if not fill(model, gallery, options, host):
-            print(f"{flags.samples}: other machines have pictures to draw yet")
-            return
-        paths = [gallery.file(model.names[-1], i) for i in shown]
-        images = [read_png(path)[0] for path in paths]
-    else:
-        drawn = draw(model, [pictures[i] for i in shown], options)
-        images = [made.image for made in drawn[model.names[-1]]]
-        if len(shown) < len(pictures):
-            print(f"{len(shown)} of {len(pictures)} drawn; --samples=DIR draws all")
-    emoji = flags.demo or flags.held_out_of
-    write_grid(
-        flags.out,
-        images,
-        [pictures[i].prompt for i in shown],
-        columns=8,
-        footer=openmoji.ATTRIBUTION if emoji else None,
+    cells = sweep(
+        model, plan_of, axes, scorers_for(prompts), lambda cell: print(label(cell))
     )
-    print(f"{len(pictures)} pictures; grid: {flags.out}")
+    about = {
+        "model": model.model,
+        "prompts": prompts,
+        "negatives": negatives,
+        "seeds": seeds,
+        "options": options,
+    }
+    columns = len(list(axes.values())[-1])
+    write_sweep(out, cells, about, columns, footer=footer)
+    best = best_cell(cells)
+    named = "" if best is None else f"; best: {label(cells[best])}"
+    print(f"{len(cells)} cells of {len(prompts)} pictures: {out}{named}")
 
 
 def read_options(flags: argparse.Namespace) -> dict[str, Any]:

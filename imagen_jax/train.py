@@ -21,6 +21,7 @@ from imagen_jax.data.crops import CropSpec
 from imagen_jax.data.pipeline import BatchMaker, iterate
 from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.parallel.distributed import add_flags, join
 from imagen_jax.parallel.mesh import check_batch_size, data_shard, make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, unsharded_by_tensor
@@ -35,6 +36,7 @@ from imagen_jax.workdir import open_workdir
 
 def main() -> None:
     """Parses the command line and trains."""
+    keep_freed_memory()
     flags, overrides = parse_flags()
     config = load_config(flags.config, overrides)
     profile_steps = parse_window(flags.profile, config.train.num_steps)

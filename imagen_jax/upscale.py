@@ -33,6 +33,7 @@ from imagen_jax.data.sources.opening import open_source
 from imagen_jax.diffusion.augmentation import to_uint8, to_unit
 from imagen_jax.diffusion.guidance import null_text
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.sampling.colour import colour_report, correct_colour
@@ -85,6 +86,7 @@ def parse_flags() -> argparse.Namespace:
 
 def main() -> None:
     """Parses the command line, enlarges, writes the result."""
+    keep_freed_memory()
     flags = parse_flags()
     stage, params = load_stage(local_copy(flags.workdir))
     if not stage.config.is_super_resolution:

@@ -18,16 +18,16 @@ PACKAGE = "imagen_jax"
 
 LEVELS = (
     # The modules of level 0 are small and may import one another.
-    "cache cascade_config compiled config config_checks config_file errors interfaces "
-    "network_config optional prompts retention sampler_choice sampler_config "
-    "train_config version web",
+    "cache cascade_config compiled config config_checks config_file errors "
+    "host_memory interfaces network_config optional prompts retention sampler_choice "
+    "sampler_config train_config version web",
     "data diffusion models parallel text weights",
     "bundle_card bundle_folder checkpoint stage text_source workdir",
     "averages bucket_checkpoints prompt_text",
     "bundle",
     "sampling",
     "pipeline",  # what every tool that samples goes through
-    "drawing loading",
+    "drawing loading trajectory",
     "app embedding evaluation planning raters training",
     "preview",  # wires sampling and evaluation for the training loop
     "doctor edit embed evaluate plan prepare sample train upscale",

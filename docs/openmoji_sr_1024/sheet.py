@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from imagen_jax.data.sources.openmoji import ATTRIBUTION
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.evaluation.super_resolution import sr_metrics, upsample_bicubic
 
 NUM_PICTURES = 3
 DETAIL = 192  # side of a detail in pixels; shown pixel for pixel
-ATTRIBUTION = (
-    "All emojis designed by OpenMoji - the open-source emoji and icon project. "
-    "License: CC BY-SA 4.0"
-)
 
 
 def main() -> None:

@@ -1,15 +1,14 @@
 """What reading a checkpoint needs: errors in words, and no memory taken twice."""
 
 import contextlib
-import ctypes
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 
 from imagen_jax.errors import UserError
+from imagen_jax.host_memory import return_freed_memory
 
 OTHER_RUN = (
     "is of another model or optimizer; use another --workdir, or the config it was "
@@ -71,14 +70,5 @@ def in_own_memory(state: Any) -> Any:
             leaf.shape, leaf.sharding, shards
         )
         leaf.delete()
-    _return_freed_memory()
+    return_freed_memory()  # 40 % of the state's size would stay for good
     return tree.unflatten(leaves)
-
-
-def _return_freed_memory() -> None:
-    """Gives the system back what glibc keeps of freed memory; nothing elsewhere.
-
-    What was read, 40 % of the state's size, would stay with the process for good.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)

@@ -62,6 +62,13 @@ def upsample_bicubic(
     return np.stack([np.asarray(picture) for picture in enlarged])
 
 
+def consistency(
+    output: UInt8[np.ndarray, "b h w 3"], low_res: UInt8[np.ndarray, "b hl wl 3"]
+) -> Float[np.ndarray, " b"]:
+    """Returns each output's PSNR, reduced to the size of its low-res picture, to it."""
+    return psnr(_reduced(output, low_res), low_res)
+
+
 def sr_metrics(
     output: UInt8[np.ndarray, "b h w 3"],
     truth: UInt8[np.ndarray, "b h w 3"],
@@ -74,14 +81,20 @@ def sr_metrics(
       truth: the real pictures, of the same resolution.
       low_res: their box averages, from which `output` was made.
     """
-    size = output.shape[1]
-    reduced = np.stack([box_downsample(o, size // low_res.shape[1]) for o in output])
-    gain = psnr(output, truth) - psnr(upsample_bicubic(low_res, size), truth)
-    consistency = psnr(reduced, low_res)
+    gain = psnr(output, truth) - psnr(upsample_bicubic(low_res, output.shape[1]), truth)
+    reduced = _reduced(output, low_res)
+    own = psnr(reduced, low_res)
     if len(output) < 2:
-        return SRMetrics(gain, consistency, None)
+        return SRMetrics(gain, own, None)
     others = [
         psnr(reduced, np.roll(low_res, shift, axis=0))
         for shift in range(1, len(output))
     ]
-    return SRMetrics(gain, consistency, consistency - np.mean(others, axis=0))
+    return SRMetrics(gain, own, own - np.mean(others, axis=0))
+
+
+def _reduced(
+    output: UInt8[np.ndarray, "b h w 3"], low_res: UInt8[np.ndarray, "b hl wl 3"]
+) -> UInt8[np.ndarray, "b hl wl 3"]:
+    factor = output.shape[1] // low_res.shape[1]
+    return np.stack([box_downsample(one, factor) for one in output])

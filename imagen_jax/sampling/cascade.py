@@ -16,6 +16,7 @@ from imagen_jax.diffusion.augmentation import to_uint8
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.edits import Edit
+from imagen_jax.sampling.room import naming_the_stage
 from imagen_jax.sampling.sampler import Sampler, SamplingParams, sampling_params
 from imagen_jax.stage import Params, Stage
 
@@ -99,41 +100,54 @@ def sample_cascade(
       put: places the rows of a call on the devices.
       report: called after each call.
       edit_fn: changes what a call draws, see `sampling.editing`; plain without.
+
+    Raises:
+      UserError: a device has no room for a stage.
     """
     results: list[np.ndarray] = []
     low_res: list[np.ndarray] | None = None  # floats, a call's rows each, padded
-    starts = range(0, len(seeds), batch_size)
-    for number, stage in enumerate(stages, 1):
-        sampler = stage.sampler
-        params = stage.params() if callable(stage.params) else stage.params
-        config = stage.config or sampler.config
-        floats: list[np.ndarray] = []
-        parts: list[np.ndarray] = []
-        for i, start in enumerate(starts):
-            rows = np.arange(start, start + batch_size) % len(seeds)  # pads by wrapping
-            prompts, negatives, seconds = put(
-                jax.tree.map(lambda leaf, rows=rows: leaf[rows], texts[:3])
-            )
-            settings = sampling_params(config, seeds[rows], texts.blend)
-            settings = settings._replace(
-                seeds=put(settings.seeds), logsnrs=stage.logsnrs
-            )
-            settings, edit = edit_fn(stage, settings, rows)
-            pictures = sampler(
-                params,
-                prompts,
-                settings,
-                None if low_res is None else put(low_res[i]),
-                uncond_text=negatives,
-                second_text=seconds,
-                edit=edit,
-            )
-            made = np.asarray(to_uint8(pictures))[: len(seeds) - start]
-            parts.append(made)
-            if number < len(stages):
-                floats.append(np.asarray(pictures))
-            report(Part(sampler.stage.config.name, start, made))
-        del params
-        low_res = floats
+    for stage in stages:
+        name = stage.sampler.stage.config.name
+        with naming_the_stage(name, batch_size):
+            params = stage.params() if callable(stage.params) else stage.params
+            calls: list[np.ndarray] = []
+            parts: list[np.ndarray] = []
+            for i, start in enumerate(range(0, len(seeds), batch_size)):
+                # Padded by wrapping around.
+                rows = np.arange(start, start + batch_size) % len(seeds)
+                below = None if low_res is None else put(low_res[i])
+                pictures = _call(stage, params, texts, seeds, rows, below, put, edit_fn)
+                calls.append(np.asarray(pictures))
+                parts.append(np.asarray(to_uint8(pictures))[: len(seeds) - start])
+                report(Part(name, start, parts[-1]))
+            del params
+        low_res = calls
         results.append(np.concatenate(parts))
     return results
+
+
+def _call(
+    stage: CascadeStage,
+    params: Params,
+    texts: Texts,
+    seeds: UInt32[np.ndarray, " n"],
+    rows: Int[np.ndarray, " b"],
+    low_res: Float[jax.Array, "b hl wl 3"] | None,
+    put: Callable[[Any], Any],
+    edit_fn: EditFn,
+) -> Float[jax.Array, "b h w 3"]:
+    """Returns the pictures of some rows, in [-1, 1], on the devices."""
+    prompts, negatives, seconds = put(jax.tree.map(lambda leaf: leaf[rows], texts[:3]))
+    config = stage.config or stage.sampler.config
+    settings = sampling_params(config, seeds[rows], texts.blend)
+    settings = settings._replace(seeds=put(settings.seeds), logsnrs=stage.logsnrs)
+    settings, edit = edit_fn(stage, settings, rows)
+    return stage.sampler(
+        params,
+        prompts,
+        settings,
+        low_res,
+        uncond_text=negatives,
+        second_text=seconds,
+        edit=edit,
+    )

@@ -21,6 +21,8 @@ def files(tmp_path_factory, fill_params):
 def served(monkeypatch):
     """What would be served; the server ends at once."""
     made = []
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED"):
+        monkeypatch.setenv(name, "")  # what the command sets is undone
 
     class Server:
         def run(self, sockets):

@@ -62,6 +62,14 @@ FIND_FAULTS = """() => {
 }"""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def copies(tmp_path_factory):
+    """Where Gradio keeps its copies of pictures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("copies")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser():
     with launched() as browser:

@@ -18,6 +18,7 @@ RECIPE = Recipe(
     seed=2**32 - 1,
     stage="base",
     samplers={"base": {"kind": "ddim", "num_steps": 3, "percentile": 99.5}},
+    edit={"strength": 0.5},
     model={"base": {"config_sha256": "12"}},
     batch_size=8,
     row=7,
