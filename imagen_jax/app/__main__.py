@@ -43,6 +43,7 @@ def parse_flags() -> argparse.Namespace:
         default=",".join(map(str, STEPS)),
         help="numbers of sampler steps to offer, besides the stages' own",
     )
+    flag("--in_turn", action="store_true", help="one stage's weights at a time")
     flag("--embeddings", default="", help="store of the prompts' embeddings")
     flag("--encoder_weights", default="", help="folder, hub name or T5X checkpoint")
     return parser.parse_args()
@@ -71,6 +72,7 @@ def main() -> None:
             *folders,
             embeddings=flags.embeddings,
             encoder_weights=flags.encoder_weights,
+            resident=not flags.in_turn,
             say=remarks,
         )
 

@@ -37,7 +37,7 @@ def served(monkeypatch):
 
 def test_it_loads_and_listens_on_this_machine_only(monkeypatch, capfd, files, served):
     flags = [f"--workdirs={files}/base,{files}/sr", "--port=0", "--steps=4, 2,4"]
-    flags += ["--queue_limit=5", "--num_pictures=7", "--batch_size=3"]
+    flags += ["--queue_limit=5", "--num_pictures=7", "--batch_size=3", "--in_turn"]
     status, said, err = run(monkeypatch, capfd, app, *flags)
     assert status == 0, err
     (studio, credit), (host, port) = served
@@ -47,6 +47,8 @@ def test_it_loads_and_listens_on_this_machine_only(monkeypatch, capfd, files, se
     assert (studio.limits.num_pictures, studio.queue.limit) == (7, 5)
     assert studio.model.names == ("base", "sr16")
     assert credit == ""
+    loads = [loaded.load_params for loaded in studio.model.stages]
+    assert all(load() is not load() for load in loads)  # anew at each turn
     assert not studio.queue._worker.is_alive()
 
 
