@@ -78,6 +78,12 @@ EXTRAS = {
         "jinja2>=3.1",
         "matplotlib>=3.9",
     ],
+    "app": [
+        "gradio>=6.31",
+        "fastapi>=0.165",
+        "starlette>=1.10",
+        "uvicorn>=0.54",
+    ],
     "browser": ["playwright>=1.65"],  # tests of web pages; drives an installed Chromium
     "notebook": ["matplotlib>=3.9", "treescope>=0.1.7"],
 }
@@ -90,7 +96,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["imagen_jax", "imagen_jax.*"]),
-    package_data={"imagen_jax.raters": ["templates/*.html", "static/*"]},
+    package_data={
+        "imagen_jax.app": ["style.css", "take.js"],
+        "imagen_jax.raters": ["templates/*.html", "static/*"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
 )

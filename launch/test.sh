@@ -14,11 +14,11 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-extras=dev,quickstart,text,text-hf,parquet,raters
+extras=dev,quickstart,text,text-hf,parquet,raters,app
 marks="not slow and not oracle and not gpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators,raters,browser
+  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators,raters,app,browser
   marks="not tensorflow"
 fi
 

@@ -20,7 +20,7 @@ LEVELS = (
     # The modules of level 0 are small and may import one another.
     "cache cascade_config compiled config config_checks config_file errors "
     "host_memory interfaces network_config optional prompts retention sampler_choice "
-    "sampler_config train_config version",
+    "sampler_config train_config version web",
     "data diffusion models parallel text weights",
     "bundle_card bundle_folder checkpoint stage text_source workdir",
     "averages bucket_checkpoints prompt_text",

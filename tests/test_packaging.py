@@ -25,6 +25,7 @@ PINNED_EXTRAS = (
     "dev",
     "oracle",
     "raters",
+    "app",
     "browser",
     "cloud",
     "parquet",

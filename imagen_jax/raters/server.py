@@ -9,7 +9,6 @@ A rater's state is only in the database, so any page can be loaded again at any 
 and an answer sent twice is one answer. No address has a file's name or path in it.
 """
 
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Annotated
@@ -28,7 +27,6 @@ from imagen_jax.raters.study import Study
 for _package in ("fastapi", "uvicorn", "jinja2"):
     import_optional(_package, "raters")  # a sentence where it is missing
 
-import uvicorn  # noqa: E402
 from fastapi import Depends, FastAPI, HTTPException, Request, Response  # noqa: E402
 from fastapi.exceptions import RequestValidationError  # noqa: E402
 from fastapi.responses import HTMLResponse, RedirectResponse  # noqa: E402
@@ -217,36 +215,6 @@ def _handle_errors(app: FastAPI, site: Site) -> None:
         for name, value in pages.HEADERS.items():
             response.headers[name] = value
         return response
-
-
-def make_server(app: FastAPI) -> uvicorn.Server:
-    """Returns the server; `run(sockets=[...])` answers until SIGINT or SIGTERM."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,  # uvicorn's own would close the handlers of this process
-        log_level="warning",
-        access_log=False,  # its lines would hold the raters' links
-        server_header=False,
-        limit_concurrency=1000,
-    )
-    return uvicorn.Server(config)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that others can already connect to.
-
-    Raises:
-      UserError: if the address is taken, not this machine's or not allowed.
-    """
-    if not 0 <= port <= 65535:
-        raise UserError(f"--port is {port}; it must be from 0 to 65535 (0: a free one)")
-    try:
-        return socket.create_server((host, port), backlog=512)
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on {host} port {port} ({error}); choose another --port or "
-            "--host"
-        ) from error
 
 
 def _page(html: str, status: int = 200) -> HTMLResponse:

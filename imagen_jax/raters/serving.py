@@ -8,9 +8,10 @@ from pathlib import Path
 from imagen_jax.errors import UserError
 from imagen_jax.raters.frozen import check_unchanged
 from imagen_jax.raters.plan import plan_trials
-from imagen_jax.raters.server import Site, listen, make_app, make_server
+from imagen_jax.raters.server import Site, make_app
 from imagen_jax.raters.store import Store, only_server
 from imagen_jax.raters.study import Study, check_pictures, read_study
+from imagen_jax.web import listen, make_server
 
 
 def serve_study(

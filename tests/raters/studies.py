@@ -20,10 +20,11 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from imagen_jax.raters.server import Site, listen, make_app, make_server
+from imagen_jax.raters.server import Site, make_app
 from imagen_jax.raters.serving import prepare
 from imagen_jax.raters.store import Store
 from imagen_jax.raters.study import read_study
+from imagen_jax.web import listen, make_server
 
 SUNS = {"white": "#f7f3e8", "yellow": "#f2c335", "copper": "#e8853a", "red": "#c8442f"}
 HILLS = {"green": "#4c7a3f", "brown": "#7d5a3c", "violet": "#6a5484", "grey": "#6c7278"}

@@ -10,16 +10,13 @@ were made.
 """
 
 import csv
-import importlib.util
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imagen_jax.raters import __main__ as raters
+from tests.chromium import DESKTOP, PHONE, SCREENSHOTS, launched, opened
 from tests.commands.command import run
 from tests.raters.studies import (
     NO,
@@ -32,15 +29,6 @@ from tests.raters.studies import (
 
 pytestmark = pytest.mark.slow
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SCREENSHOTS = os.environ.get("IMAGEN_JAX_SCREENSHOTS")
-DESKTOP = {"viewport": {"width": 1280, "height": 860}}
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 2,
-    "is_mobile": True,
-    "has_touch": True,
-}
 GIVEN = {YES: "yes", SOMEWHAT: "somewhat", NO: "no"}
 
 # The first two pixels of every picture on the page: [quality, fit, number].
@@ -75,15 +63,8 @@ FIND_FAULTS = """() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None or importlib.util.find_spec("playwright") is None:
-        pytest.skip(f"needs {BROWSERS[0]} and the Python package playwright")
-    sync_api = importlib.import_module("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        browser = playwright.chromium.launch(executable_path=found, args=flags)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 class Rater:
@@ -175,32 +156,6 @@ class Rater:
         if SCREENSHOTS:
             file = f"{self.kind}-{name}-{self.way}.png"
             self.page.screenshot(path=Path(SCREENSHOTS, file), full_page=True)
-
-
-@contextmanager
-def opened(browser, site_address: str, faults: list[str], **settings) -> Iterator:
-    """A page of its own; whatever goes wrong in it is noted."""
-    context = browser.new_context(**settings)
-    page = context.new_page()
-    page.set_default_timeout(20_000)
-    page.on("console", lambda message: faults.append(message.text))
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            request.url.startswith((site_address, "about:"))
-            or faults.append(f"loads {request.url}")
-        ),
-    )
-    page.on(
-        "response",
-        lambda response: (
-            response.status < 400
-            or faults.append(f"{response.status} for {response.url}")
-        ),
-    )
-    yield page
-    context.close()
 
 
 def take_study(browser, folder: Path, kind: str, judges: list[Callable]) -> list[int]:
