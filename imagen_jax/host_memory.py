@@ -10,7 +10,8 @@ import ctypes
 import sys
 from pathlib import Path
 
-_ACCELERATORS = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")  # in /dev
+_DEVICES = Path("/dev")
+_ACCELERATORS = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")  # there
 # Of glibc's malloc.h. One arena, since only the first can keep large blocks.
 _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD = -8, -4, -1
 _KEEPING = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
@@ -23,7 +24,7 @@ def keep_freed_memory() -> None:
     own. Where steps run on an accelerator, the host's threads decode pictures, and for
     them one arena each is better.
     """
-    devices = (path for name in _ACCELERATORS for path in Path("/dev").glob(name))
+    devices = (path for name in _ACCELERATORS for path in _DEVICES.glob(name))
     if (libc := _glibc()) is None or any(devices):
         return
     for parameter, value in _KEEPING:
