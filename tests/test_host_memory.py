@@ -15,10 +15,10 @@ if sys.argv[1] == "kept":
     keep_freed_memory()
 @jax.jit
 def step(x):
-    # A temporary of 128 MiB that cannot be fused away.
-    return jnp.sort(jnp.outer(x, x), axis=0).sum(axis=1)
+    # Temporaries of 64 MiB that cannot be fused away.
+    return jnp.roll(jnp.outer(x, x), 1, axis=0) @ x
 x = jnp.arange(1 << 12, dtype=jnp.float32) + jnp.arange(1 << 12)[::-1] * 0.5
-for _ in range(3):
+for _ in range(20):
     step(x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
@@ -38,7 +38,7 @@ def test_steps_take_their_memory_from_what_the_process_kept(monkeypatch):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         faults[way] = int(done.stdout)
     assert faults["returned"] > 10_000  # pages of 4 kB
-    assert faults["kept"] < faults["returned"] / 2
+    assert faults["kept"] < faults["returned"] / 10
 
 
 def test_a_host_with_an_accelerator_is_left_alone(tmp_path, monkeypatch):
