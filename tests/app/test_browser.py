@@ -121,7 +121,8 @@ def press(page, name):
 
 def draw(page, name="Draw"):
     """Presses a button, and waits for the pictures."""
-    page.evaluate("document.querySelector('#status p').textContent = ''")
+    # By the locator, which waits: the page may be renewing the element just now.
+    page.locator("#status p").evaluate("element => (element.textContent = '')")
     press(page, name)
     page.locator("#status p").get_by_text(re.compile("^\\d pictures? in")).wait_for()
 
