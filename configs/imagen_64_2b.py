@@ -5,6 +5,7 @@ Imagen, arXiv:2205.11487, section 4.1 and appendix F.1.
     python -m imagen_jax.train --config=configs/imagen_64_2b.py --workdir=DIR \
         --config.data.source=tfds:SET:train --config.data.store=STORE
 
+SET is any with a picture and a caption, prepared or by its folder: coco_captions/2014.
 In the paper: batch 2048 and 2.5 M steps on 256 TPU v4. Where it is silent (EMA,
 precision, text length), this takes what the README's "Readings" say.
 """

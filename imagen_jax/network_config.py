@@ -76,6 +76,9 @@ class EfficientUNetConfig:
       channels: width of each block, from the highest resolution down.
       num_res_blocks: residual blocks in each DBlock and UBlock.
       strides: stride of each DBlock's first convolution; 1 leaves the size.
+      resampling: "first": a DBlock's residual blocks run after its downsampling, a
+        UBlock's before its upsampling. "last", as in usual U-Nets: the other way, so
+        block l is at the size that `strides[:l]` leave; the last stride is not used.
       self_attention: per block, whether image tokens attend to each other.
       text_attention: per block, whether image tokens attend to the text.
       num_heads: attention heads, over the block's width.
@@ -98,6 +101,7 @@ class EfficientUNetConfig:
     channels: tuple[int, ...] = (128, 256, 512, 1024)
     num_res_blocks: tuple[int, ...] = (2, 4, 8, 8)
     strides: tuple[int, ...] = (2, 2, 2, 2)
+    resampling: Literal["first", "last"] = "first"
     self_attention: tuple[bool, ...] = (False, False, False, True)
     text_attention: tuple[bool, ...] = (False, False, False, True)
     num_heads: int = 8
@@ -123,4 +127,5 @@ class EfficientUNetConfig:
     @property
     def downsampling(self) -> int:
         """How many times smaller the deepest block is than the picture."""
-        return self.patch_size * math.prod(self.strides)
+        strides = self.strides if self.resampling == "first" else self.strides[:-1]
+        return self.patch_size * math.prod(strides)

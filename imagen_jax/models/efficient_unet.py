@@ -7,7 +7,9 @@
 
 Most residual blocks sit at low resolution, convolutions run after the downsampling and
 before the upsampling, and sums are scaled by 1/sqrt(2), which is how Score-SDE and SR3,
-cited by the paper for it, write skip scaling. Attention comes once, after the residual
+cited by the paper for it, write skip scaling. With `resampling` "last", as in usual
+U-Nets, the same convolutions and blocks run before the downsampling and after the
+upsampling, on 4 times as many pixels. Attention comes once, after the residual
 blocks (Fig. A.28). SR1024 has attention to the text alone, so it can be trained on
 crops: nothing in it depends on position or on the size of the picture.
 
@@ -33,6 +35,7 @@ from imagen_jax.models.blocks import Layers
 from imagen_jax.models.conditioning import BlockConditioning, Conditioner
 from imagen_jax.models.layers import (
     Conv,
+    average_pool,
     depth_to_space,
     group_norm,
     nearest_upsample,
@@ -78,10 +81,14 @@ class EfficientUNet(nn.Module):
         stem = h = Conv(config.channels[0], dtype=dtype, name="stem")(h)
         runs = []
         for level in range(len(config.channels)):
+            if config.resampling == "last" and level:
+                h = average_pool(h, config.strides[level - 1])
             h, run = self._dblock(level, self.constrain(h), context)
             runs.append(run)
         for level in reversed(range(len(config.channels))):
             h = self._ublock(level, self.constrain(h), runs[level], context)
+            if config.resampling == "last" and level:
+                h = nearest_upsample(h, config.strides[level - 1])
         h = (h + stem) * SKIP_SCALE
         h = silu(group_norm(config.norm_groups, h.shape[-1], "out_norm", dtype)(h))
         features = self.out_channels * config.patch_size**2
@@ -96,7 +103,8 @@ class EfficientUNet(nn.Module):
     def _dblock(self, level: int, h: Array, context: BlockConditioning):
         """Returns the block's output and its ResBlocks' outputs, [N b h w c]."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        width, stride = config.channels[level], config.strides[level]
+        width = config.channels[level]
+        stride = config.strides[level] if config.resampling == "first" else 1
         h = Conv(width, stride=stride, dtype=dtype, name=f"down_{level}_conv")(h)
         h, run = self._layers(level, f"down_{level}_blocks")(h, None, context)
         return self._attention(level, f"down_{level}_attention", h, context), run
@@ -112,7 +120,7 @@ class EfficientUNet(nn.Module):
         h, _ = self._layers(level, f"up_{level}_blocks")(h, skips, context)
         h = self._attention(level, f"up_{level}_attention", h, context)
         width = config.channels[max(level - 1, 0)]
-        if config.strides[level] > 1:
+        if config.resampling == "first" and config.strides[level] > 1:
             h = nearest_upsample(h, config.strides[level])
         return Conv(width, dtype=dtype, name=f"up_{level}_conv")(h)
 

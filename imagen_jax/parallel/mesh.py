@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from imagen_jax.config import MeshConfig
 from imagen_jax.errors import UserError
@@ -36,19 +36,30 @@ def make_mesh(
         are not those that the config states.
     """
     devices = jax.devices() if devices is None else list(devices)
-    shape = [config.data, config.fsdp, config.tensor]
-    known = math.prod(size for size in shape if size != -1)
-    if shape.count(-1) == 1 and known > 0 and len(devices) % known == 0:
-        shape[shape.index(-1)] = len(devices) // known
-    if math.prod(shape) != len(devices) or min(shape) < 1:
-        raise UserError(
-            f"mesh data x fsdp x tensor = {config.data} x {config.fsdp} x "
-            f"{config.tensor} does not make {len(devices)} devices; "
-            "set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is left"
-        )
+    shape = mesh_shape(config, len(devices))
     grid = _device_grid(shape, config.num_slices, devices)
     # Explicit axes, the default of jax.make_mesh, break Linen layers under FSDP.
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def mesh_shape(config: MeshConfig, num_devices: int) -> tuple[int, int, int]:
+    """Returns the devices along data, fsdp and tensor, -1 replaced by what is left.
+
+    Raises:
+      UserError: their product is not the number of devices.
+    """
+    shape = [config.data, config.fsdp, config.tensor]
+    known = math.prod(size for size in shape if size != -1)
+    if shape.count(-1) == 1 and known > 0 and num_devices % known == 0:
+        shape[shape.index(-1)] = num_devices // known
+    if math.prod(shape) != num_devices or min(shape) < 1:
+        raise UserError(
+            f"mesh data x fsdp x tensor = {config.data} x {config.fsdp} x "
+            f"{config.tensor} does not make {num_devices} devices; "
+            "set one of mesh.data, mesh.fsdp, mesh.tensor to -1 to take what is left"
+        )
+    data, fsdp, tensor = shape
+    return data, fsdp, tensor
 
 
 def _device_grid(
@@ -83,7 +94,7 @@ def _device_grid(
     )
 
 
-def num_batch_shards(mesh: Mesh) -> int:
+def num_batch_shards(mesh: Mesh | AbstractMesh) -> int:
     """Returns how many parts the batch is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
@@ -104,7 +115,7 @@ def data_shard(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     return tuple(parts), len(rows)
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+def check_batch_size(batch_size: int, mesh: Mesh | AbstractMesh) -> None:
     """Raises a UserError unless the batch can be split evenly over the mesh."""
     shards = num_batch_shards(mesh)
     if batch_size % shards:

@@ -67,7 +67,7 @@ def partition_spec(
     return PartitionSpec(*axes)
 
 
-def tree_shardings(abstract_tree: Any, mesh: Mesh) -> Any:
+def tree_shardings(abstract_tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Returns a NamedSharding for each leaf of a tree of shapes."""
 
     def of_leaf(path, leaf):

@@ -57,7 +57,7 @@ class BertConfig:
     Attributes:
       vocab_size: number of token ids.
       width: width of the hidden states.
-      num_layers: encoder layers.
+      num_layers: encoder layers; 0 leaves the embeddings of words and places.
       num_heads: attention heads; must divide `width`.
       mlp_width: width inside the feed-forward part.
       max_positions: longest sequence with a position embedding.
@@ -190,5 +190,6 @@ def hidden_states(
         h = jax.nn.gelu(dense(x, p["mlp_in"]), approximate=False)  # b n mlp_width
         return layer_norm(x + dense(h, p["mlp_out"]), p["mlp_norm"], eps), None
 
-    x, _ = jax.lax.scan(layer, x, params["layers"])
+    if config.num_layers:
+        x, _ = jax.lax.scan(layer, x, params["layers"])
     return masked(x, mask, params["word"].dtype)

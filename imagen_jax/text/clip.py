@@ -118,15 +118,16 @@ def params_from_tensors(
     Raises:
       UserError: naming all tensors that are missing or not as `config` says.
     """
-    return read_params(tensors, _leaves(tensors, config), place)
-
-
-def _leaves(tensors: Tensors, config: ClipConfig) -> list[Leaf]:
     is_part = any(name.startswith("text_model.") for name in tensors)
     prefix = "text_model." if is_part else ""
-    d, f, num_layers = config.width, config.mlp_width, config.num_layers - 1
-    embeddings, layer = f"{prefix}embeddings", f"{prefix}encoder.layers.{{i}}"
-    leaves = [
+    leaves = text_leaves(prefix, config, config.num_layers - 1)
+    return read_params(tensors, leaves, place)
+
+
+def text_leaves(prefix: str, config: ClipConfig, num_layers: int) -> list[Leaf]:
+    """Returns where the embeddings and the first `num_layers` layers come from."""
+    d, embeddings = config.width, f"{prefix}embeddings"
+    return [
         one("token", f"{embeddings}.token_embedding.weight", config.vocab_size, d),
         one(
             "position",
@@ -134,7 +135,20 @@ def _leaves(tensors: Tensors, config: ClipConfig) -> list[Leaf]:
             config.max_positions,
             d,
         ),
+        *layer_leaves(f"{prefix}encoder.layers.{{i}}", num_layers, d, config.mlp_width),
     ]
+
+
+def layer_leaves(layer: str, num_layers: int, d: int, f: int) -> list[Leaf]:
+    """Returns where the layers of a tower come from, the text's or the pictures'.
+
+    Args:
+      layer: name of one in the checkpoint, "{i}" its number.
+      num_layers: how many.
+      d: width of the hidden states.
+      f: width inside the feed-forward part.
+    """
+    leaves = []
     for path, part in zip(
         ("query", "key", "value", "out"),
         ("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -171,21 +185,43 @@ def hidden_states(
         any gives zeros.
       config: static under jit.
     """
-    n, eps = ids.shape[1], config.norm_eps
-    scale = (config.width // config.num_heads) ** -0.5
+    n = ids.shape[1]
     visible = mask[:, None, :] & jnp.tri(n, dtype=bool)
     x = params["token"][ids].astype(jnp.float32) + params["position"][:n]  # b n d
+    shape = (config.num_heads, config.activation, config.norm_eps)
+    x = run_layers(params["layers"], x, visible, *shape)
+    return masked(x, mask, params["token"].dtype)
+
+
+def run_layers(
+    layers: Params,
+    x: Float[Array, "b n d"],
+    visible: Bool[Array, "#b #n n"],
+    num_heads: int,
+    activation: str,
+    eps: float,
+) -> Float[Array, "b n d"]:
+    """Returns the sequence after all layers.
+
+    Args:
+      layers: stacked, from `layer_leaves`.
+      x: the sequence before them, float32.
+      visible: [b q n], True where query q may see key n.
+      num_heads: must divide d.
+      activation: one of `ACTIVATIONS`.
+      eps: added to the variance in LayerNorm.
+    """
+    scale = (x.shape[-1] // num_heads) ** -0.5
 
     def layer(
         x: Float[Array, "b n d"], p: Params
     ) -> tuple[Float[Array, "b n d"], None]:
         h = layer_norm(x, p["attention_norm"], eps)
-        x = x + attention(h, visible, p["attention"], config.num_heads, scale)
-        h = dense(layer_norm(x, p["mlp_norm"], eps), p["mlp_in"])  # b n mlp_width
-        return x + dense(_activate(h, config.activation), p["mlp_out"]), None
+        x = x + attention(h, visible, p["attention"], num_heads, scale)
+        h = dense(layer_norm(x, p["mlp_norm"], eps), p["mlp_in"])  # b n f
+        return x + dense(_activate(h, activation), p["mlp_out"]), None
 
-    x, _ = jax.lax.scan(layer, x, params["layers"])
-    return masked(x, mask, params["token"].dtype)
+    return jax.lax.scan(layer, x, layers)[0]
 
 
 def _activate(h: Float[Array, "b n f"], activation: str) -> Float[Array, "b n f"]:

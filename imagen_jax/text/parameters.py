@@ -115,6 +115,20 @@ def read_params(
     return params
 
 
+def nested_shapes(leaves: Iterable[Leaf]) -> Params:
+    """Returns what `read_params` would, with each leaf's shape in its place."""
+    shapes: Params = {}
+    for leaf in leaves:
+        node = shapes
+        *parents, last = leaf.path.split("/")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        # Without memory of its own, so that converting it costs none.
+        part = leaf.convert(np.broadcast_to(np.float32(0), leaf.shape)).shape
+        node[last] = (len(leaf.names), *part) if leaf.stacked else part
+    return shapes
+
+
 def _add(
     params: Params, leaf: Leaf, tensors: Tensors, place: Place, faults: list[str]
 ) -> None:

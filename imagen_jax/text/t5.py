@@ -31,6 +31,7 @@ from imagen_jax.text.parameters import (
     Place,
     Tensors,
     dense_layers,
+    nested_shapes,
     one,
     per_layer,
     read_config_keys,
@@ -127,6 +128,11 @@ def params_from_tensors(
       UserError: naming all tensors that are missing or not as `config` says.
     """
     return read_params(tensors, _leaves(tensors, config), place)
+
+
+def params_shapes(config: T5Config) -> Params:
+    """Returns what `params_from_tensors` would, with shapes instead of arrays."""
+    return nested_shapes(_leaves({}, config))
 
 
 def _leaves(tensors: Tensors, config: T5Config) -> list[Leaf]:

@@ -14,6 +14,8 @@ from imagen_jax.text.cleaning import clean
 
 _log = logging.getLogger(__name__)
 
+SHOWN = 200  # letters of a caption in the log
+
 
 class RowTokenizer(abc.ABC):
     """Captions to rows of tokens, padded with id 0 and masked.
@@ -89,7 +91,7 @@ class RowTokenizer(abc.ABC):
             _log.warning(
                 "caption cut to %d tokens (further ones are only counted): %r",
                 self.max_length,
-                caption,
+                caption if len(caption) <= SHOWN else f"{caption[:SHOWN]}...",
             )
         self.num_truncated += 1
 

@@ -21,13 +21,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 FOLDER = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parent.parent.parent
-CONFIGS = (
-    "imagen_64_2b",
-    "imagen_sr256_600m",
-    "imagen_sr1024_400m",
-    "quickstart_base",
-    "quickstart_sr256",
-)
+CONFIGS = tuple(sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
 NUM_DEVICES = 256
 MESH_SHAPES = ((8, 1, 1), (1, 8, 1), (2, 2, 2))  # data, fsdp, tensor
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter")

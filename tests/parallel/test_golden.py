@@ -25,7 +25,7 @@ def test_a_changed_rule_shows(monkeypatch):
 
 
 def test_large_parameters_are_split_over_all_of_fsdp():
-    for name in golden.CONFIGS[:3]:
+    for name in ("imagen_64_2b", "imagen_sr256_600m", "imagen_sr1024_400m"):
         lines = (golden.FOLDER / f"{name}.txt").read_text().splitlines()[1:]
         assert len(lines) > 100
         for line in lines:

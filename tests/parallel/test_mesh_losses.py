@@ -15,23 +15,19 @@ from imagen_jax.stage import build_stage
 from imagen_jax.training.loop import jit_train_step, state_shardings
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import init_state
-from tests.tiny import tiny_batch, tiny_config
+from tests.tiny import ONE_LEVEL, tiny_batch, tiny_config
 
 NUM_STEPS = 20
 SHAPES = [
     shape for shape in itertools.product((1, 2, 4, 8), repeat=3) if np.prod(shape) == 8
 ]
-SMALL = {
-    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]},
-    "sr": {},
-}
 
 
-def losses(kind, mesh):
+def losses(kind, mesh, **network):
     """Returns the first losses of a tiny stage on a mesh."""
     config = tiny_config(
         kind,
-        network=SMALL[kind],
+        network=network,
         train={"batch_size": 8, "num_steps": NUM_STEPS},
         optimizer={"learning_rate": 1e-3, "warmup_steps": 0},
     )
@@ -60,7 +56,7 @@ def losses(kind, mesh):
 
 @functools.cache
 def losses_of_one_device():
-    return losses("base", make_mesh(devices=jax.devices()[:1]))
+    return losses("base", make_mesh(devices=jax.devices()[:1]), **ONE_LEVEL["base"])
 
 
 @pytest.mark.slow
@@ -68,15 +64,34 @@ def losses_of_one_device():
 def test_every_mesh_shape_gives_the_losses_of_one_device(shape):
     expected = losses_of_one_device()
     np.testing.assert_allclose(
-        losses("base", make_mesh(MeshConfig(*shape))), expected, rtol=1e-4
+        losses("base", make_mesh(MeshConfig(*shape)), **ONE_LEVEL["base"]),
+        expected,
+        rtol=1e-4,
     )
     assert expected[-1] < 0.9 * expected[0]  # it learns: the updates are compared too
 
 
-@pytest.mark.slow
-def test_super_resolution_too():
+@functools.cache
+def whole_networks_on_one_device(kind):
+    return losses(kind, make_mesh(devices=jax.devices()[:1]))
+
+
+# Kernels are gathered at their use where fsdp splits them and tensor does not.
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("base", (2, 2, 2)),
+        ("sr", (2, 2, 2)),
+        ("sr", (2, 4, 1)),
+        pytest.param("base", (2, 4, 1), marks=pytest.mark.slow),
+        pytest.param("base", (8, 1, 1), marks=pytest.mark.slow),
+        pytest.param("sr", (4, 1, 2), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_networks_of_several_levels_too(kind, shape):
     np.testing.assert_allclose(
-        losses("sr", make_mesh(MeshConfig(2, 2, 2))),
-        losses("sr", make_mesh(devices=jax.devices()[:1])),
+        losses(kind, make_mesh(MeshConfig(*shape))),
+        whole_networks_on_one_device(kind),
         rtol=1e-4,
     )
