@@ -3,6 +3,7 @@ r"""Prepares data sets.
     python -m imagen_jax.prepare openmoji --set=default --data_dir=DIR \
         [--variants=N] [--size=256]
     python -m imagen_jax.prepare emoji --data_dir=DIR [--styles=openmoji,noto,...]
+    python -m imagen_jax.prepare shapes --data_dir=DIR [--num=N] [--num_prompts=N]
     python -m imagen_jax.prepare index --out=INDEX [--min_size=64] [...] FILES
 
 `openmoji` draws the quickstart set (see `imagen_jax.data.sources.openmoji`) and stores
@@ -12,6 +13,9 @@ an interrupted run leaves nothing behind that could be taken for a set.
 
 `emoji` draws the emoji of several styles (see `imagen_jax.data.sources.emoji`) into
 tars with an index; all styles but openmoji are fetched from npm, 2 to 16 MB each.
+
+`shapes` draws scenes of shapes (see `imagen_jax.data.sources.shapes`), with the prompts
+that their alignment is tested with (`python -m imagen_jax.evaluate shapes`).
 
 `index` scans tars, Parquet files or folders of pictures once and notes where each
 picture lies, so that training reads them at random (data.source=index:INDEX). What it
@@ -29,6 +33,7 @@ from imagen_jax.data.indexing.options import IndexOptions
 from imagen_jax.data.sources import openmoji
 from imagen_jax.data.sources.emoji import STYLES
 from imagen_jax.data.sources.emoji_tars import check_emoji, write_emoji
+from imagen_jax.data.sources.shapes_files import check_shapes, write_shapes
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.optional import import_optional
 
@@ -52,6 +57,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     styles.add_argument("--styles", default="openmoji,noto,twemoji,fluent")
     styles.add_argument("--size", type=int, default=256, help="side in pixels")
     styles.add_argument("--variants", type=int, default=1, help="of each drawing")
+    shapes = commands.add_parser("shapes", help="draw scenes of shapes")
+    shapes.add_argument("--data_dir", required=True, help="where data sets are kept")
+    shapes.add_argument("--num", type=int, default=24_000, help="training pictures")
+    shapes.add_argument(
+        "--num_prompts", type=int, default=240, help="of each kind of each split"
+    )
+    shapes.add_argument("--size", type=int, default=64, help="side in pixels")
+    shapes.add_argument("--seed", type=int, default=0, help="of every draw")
     _add_index_flags(commands.add_parser("index", help="index tars, Parquet, folders"))
     return parser.parse_args(arguments)
 
@@ -143,6 +156,36 @@ def prepare_emoji(
     return f"{folder}/index"
 
 
+def prepare_shapes(
+    data_dir: str, num: int, num_prompts: int, size: int = 64, seed: int = 0
+) -> str:
+    """Returns the folder of the shapes set, drawn now if it is missing.
+
+    Args:
+      data_dir: where data sets are kept; made if missing.
+      num: training pictures, at least 1.
+      num_prompts: test prompts of each kind of each split, even.
+      size: side of the pictures in pixels, at least 32.
+      seed: of every draw, at least 0.
+
+    Raises:
+      UserError: for a bad number, or a folder that cannot be made.
+    """
+    check_shapes(num, num_prompts, size, seed)
+    data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    name = f"{num}_{num_prompts}_{size}px" + f"_seed{seed}" * (seed > 0)
+    folder = os.path.join(data_dir, "shapes", name)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--data_dir cannot be made: {error}; name another") from error
+    if write_shapes(folder, num, num_prompts, size, seed):
+        print(f"the set is ready: index:{folder}/index")
+    else:
+        print(f"the set is there already, nothing done: index:{folder}/index")
+    return folder
+
+
 def prepare_index(
     files: list[str], out: str, options: IndexOptions, workers: int = 1
 ) -> None:
@@ -181,6 +224,9 @@ def main() -> None:
         case "emoji":
             styles = flags.styles.split(",")
             prepare_emoji(styles, flags.data_dir, flags.size, flags.variants)
+        case "shapes":
+            numbers = (flags.num, flags.num_prompts, flags.size, flags.seed)
+            prepare_shapes(flags.data_dir, *numbers)
         case "index":
             names = [field.name for field in dataclasses.fields(IndexOptions)]
             options = IndexOptions(**{name: getattr(flags, name) for name in names})

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from imagen_jax.errors import UserError
 
 NUM_SEEDS = 2**32
+MAX_PICTURES = 1_000_000  # of a run; all are listed before the first is drawn
 
 
 class Prompt(NamedTuple):
@@ -70,8 +71,12 @@ def read_prompts(path: Path) -> list[Prompt]:
         case ".csv" | ".tsv" as suffix:
             delimiter = {".csv": ",", ".tsv": "\t"}[suffix]
             prompts = [_prompt(*row) for row in _table(path, text, delimiter)]
-        case _:
+        case ".txt" | "":
             prompts = [Prompt(line) for line in text.splitlines() if line.strip()]
+        case suffix:
+            raise UserError(
+                f"--prompts={path} ends in {suffix}; give a .txt, .csv, .tsv or .jsonl"
+            )
     if not prompts:
         raise UserError(
             f"--prompts={path} has no prompt; write one a line, or a table with a "
@@ -91,7 +96,16 @@ def plan_pictures(
       prompts: what to draw.
       num: pictures of each prompt that does not say itself, at least 1.
       base_seed: another one gives other pictures; prompts with a seed ignore it.
+
+    Raises:
+      UserError: they are more than `MAX_PICTURES`.
     """
+    total = sum(prompt.num or num for prompt in prompts)
+    if total > MAX_PICTURES:
+        raise UserError(
+            f"{total} pictures are asked for, at most {MAX_PICTURES} can be in a run; "
+            "split the prompts, or ask for fewer of each"
+        )
     pictures = []
     drawn: Counter[tuple[str, str, int]] = Counter()
     for prompt in prompts:

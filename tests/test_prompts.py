@@ -39,6 +39,7 @@ def test_objects_with_any_of_the_fields(tmp_path):
     [
         ("a.txt", "\n \n", "has no prompt"),
         ("a.txt", b"caf\xe9", "cannot be read"),
+        ("a.json", "[]", "ends in .json; give a .txt, .csv, .tsv or .jsonl"),
         ("a.csv", "caption\na fox\n", "must have one column prompt"),
         ("a.csv", "", "names none"),
         ("a.csv", "prompt,prompt\na,b\n", "must have one column prompt"),
@@ -59,6 +60,11 @@ def test_objects_with_any_of_the_fields(tmp_path):
 def test_malformed_files_are_refused(tmp_path, name, text, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, name, text)
+
+
+def test_more_pictures_than_a_run_may_have_are_refused_before_they_are_listed():
+    with pytest.raises(UserError, match="4294967296 pictures are asked for, at most"):
+        plan_pictures([Prompt("a fox", num=2**32 - 1), Prompt("a cat")], 1)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):

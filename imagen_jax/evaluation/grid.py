@@ -4,13 +4,15 @@ Text is set in the scalable font that Pillow carries (Aileron), so a sheet looks
 same on every machine and no font is installed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from imagen_jax.sampling.png_text import FOOTER_KEY, save_png
 
 GAP = 12  # between cells and around the sheet, in pixels
 TEXT_GAP = 4  # between a picture and its caption, in pixels
@@ -29,6 +31,7 @@ def write_grid(
     cell: int = 160,
     title: str | None = None,
     footer: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a PNG of the pictures, row by row, each above its caption.
 
@@ -40,7 +43,8 @@ def write_grid(
       cell: side of a picture on the sheet, in pixels.
       title: above the grid; None leaves none.
       footer: below the grid in small grey letters (the pictures' attribution, say);
-        None leaves none.
+        None leaves none. It stands in the file's text too.
+      texts: of the file, by key; see `sampling.png_text`.
     """
     if not images or len(images) != len(captions) or columns < 1:
         raise ValueError(
@@ -79,8 +83,8 @@ def write_grid(
             _draw_lines(draw, wrapped[index], (left, top + cell), font, INK)
         top += row_height + GAP
     _draw_lines(draw, footer_lines, (GAP, top), footer_font, FOOTER_INK)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG")
+    copyright = {FOOTER_KEY: footer} if footer else {}
+    save_png(Path(path), sheet, {**copyright, **(texts or {})})
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

@@ -3,12 +3,19 @@
     cells = sweep(model, plan_of, {"aug_level": [0, 0.1], "guidance": [1, 3]}, scorers)
 
 The paper chose `aug_level` and the guidance weight so (section 3.3, appendix E). Cells
-that differ in values only (guidance, aug_level, percentile) run one compiled program.
-A metric is a `Scorer`; `write_sweep` knows none of them by name.
+that differ in values only (guidance, aug_level, percentile) run one compiled program;
+each thresholding is another one, and so is a guidance weight of exactly 1 in all steps,
+which needs half the network evaluations (`sampler.Sampler`, guided=False).
+
+A metric is a `Scorer`. Of figures whose names begin with one of `DISTANCES` less is
+better, of all others more; "NAME_se" is the standard error of NAME. Nothing else here
+knows a metric by name.
 """
 
+import difflib
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +26,25 @@ from jaxtyping import UInt8
 from imagen_jax.errors import UserError
 from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.pipeline import Pipeline
-from imagen_jax.sampler_choice import read_choice
+from imagen_jax.sampler_choice import FIELDS, read_choice
 from imagen_jax.sampling.plan import Plan
 from imagen_jax.sampling.png_text import whole_file
 from imagen_jax.sampling.recipe import versions
 
 MAX_CELLS = 64
 SHOWN = 4  # pictures of a cell on the sheet, two by two
+DISTANCES = ("fid", "fd_", "kid", "kd_")
+ERROR = "_se"
+CHANGEABLE = (  # by an axis, as `Pipeline.plan` names them
+    *("guidance", "guidance_kind", "steps", "sampler", "aug_level", "threshold"),
+    *("negative", "second", "blend"),
+    *FIELDS,
+)
 
 Settings = dict[str, Any]  # as `Pipeline.plan` takes them
 Drawn = Mapping[str, UInt8[np.ndarray, "b _ _ 3"]]  # by the stage's name
 Scorer = Callable[[Drawn], dict[str, float]]
-"""Pictures of every stage -> figures by name; more is better in all of them."""
+"""Pictures of every stage -> figures by name."""
 
 
 class Cell(NamedTuple):
@@ -40,11 +54,13 @@ class Cell(NamedTuple):
       settings: what is its own.
       scores: by name, in the order of the scorers.
       shown: the first pictures of the last stage.
+      cpu_seconds: that drawing and scoring took, compilation included.
     """
 
     settings: Settings
     scores: dict[str, float]
     shown: UInt8[np.ndarray, "k h w 3"]
+    cpu_seconds: float = 0.0
 
 
 def read_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
@@ -53,7 +69,8 @@ def read_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
     A value for each stage stands in parentheses: "guidance=(3,1),(5,1)".
 
     Raises:
-      UserError: a word without a name or value, a name given twice, or too many cells.
+      UserError: a word without a name or value, a name given twice or unknown, or too
+        many cells.
     """
     axes: dict[str, list[Any]] = {}
     for text in texts:
@@ -62,6 +79,13 @@ def read_axes(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise UserError(
                 f"--sweep got {text!r}; give each setting once with its values, such "
                 "as aug_level=0,0.1,0.2"
+            )
+        if name not in CHANGEABLE:
+            near = difflib.get_close_matches(name, CHANGEABLE, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise UserError(
+                f"unknown axis {name!r}{hint} They are: "
+                f"{', '.join(dict.fromkeys(CHANGEABLE))}"
             )
         value = read_choice(values)
         axes[name] = value if isinstance(value, list) else [value]
@@ -79,6 +103,7 @@ def sweep(
     axes: Mapping[str, Sequence[Any]],
     scorers: Sequence[Scorer],
     report: Callable[[Cell], None] = lambda cell: None,
+    recall: Callable[[Settings], Cell | None] = lambda settings: None,
 ) -> list[Cell]:
     """Returns the cells, the last axis running fastest.
 
@@ -88,6 +113,8 @@ def sweep(
       axes: values by setting.
       scorers: figures of a cell.
       report: called with each cell as it is known.
+      recall: settings -> the cell if it is known already, see `sweep_store`; it is not
+        drawn then, nor reported.
 
     Raises:
       UserError: a setting or value that `Pipeline.plan` refuses, before any is drawn.
@@ -96,23 +123,46 @@ def sweep(
     plans = [plan_of(**settings) for settings in grid]
     cells = []
     for settings, plan in zip(grid, plans, strict=True):
-        drawn = model.draw(plan)
-        scores: dict[str, float] = {}
-        for scorer in scorers:
-            scores |= scorer(drawn)
-        cells.append(Cell(settings, scores, drawn[model.names[-1]][:SHOWN]))
-        report(cells[-1])
+        if (cell := recall(settings)) is None:
+            cell = _fresh_cell(model, plan, settings, scorers)
+            report(cell)
+        cells.append(cell)
     return cells
 
 
+def _fresh_cell(
+    model: Pipeline, plan: Plan, settings: Settings, scorers: Sequence[Scorer]
+) -> Cell:
+    started = time.process_time()
+    drawn = model.draw(plan)
+    scores: dict[str, float] = {}
+    for scorer in scorers:
+        scores |= scorer(drawn)
+    seconds = round(time.process_time() - started, 2)
+    return Cell(settings, scores, drawn[model.names[-1]][:SHOWN], seconds)
+
+
+def gain(name: str, value: float) -> float:
+    """Returns a figure so that more is better."""
+    return -value if name.startswith(DISTANCES) else value
+
+
+def figures(cell: Cell) -> dict[str, float]:
+    """Returns the scores that are not standard errors of others."""
+    return {k: v for k, v in cell.scores.items() if not k.endswith(ERROR)}
+
+
 def best_cell(cells: Sequence[Cell]) -> int | None:
-    """Returns the cell of the highest first figure; ties are broken by the next ones.
+    """Returns the cell of the best first figure; ties are broken by the next ones.
 
     None where nothing was scored.
     """
     if not cells or not cells[0].scores:
         return None
-    return max(range(len(cells)), key=lambda i: tuple(cells[i].scores.values()))
+    return max(
+        range(len(cells)),
+        key=lambda i: [gain(*figure) for figure in figures(cells[i]).items()],
+    )
 
 
 def write_sweep(
@@ -131,18 +181,23 @@ def write_sweep(
     record = {
         **about,
         "versions": versions(),
-        "cells": [{"settings": c.settings, "scores": c.scores} for c in cells],
+        "cells": [
+            {"settings": c.settings, "scores": c.scores, "cpu_seconds": c.cpu_seconds}
+            for c in cells
+        ],
     }
     if best is not None:
         record["best"] = cells[best].settings
-        record["rule"] = f"the highest {', then '.join(cells[0].scores)}"
+        record["rule"] = f"the best {', then '.join(figures(cells[0]))}"
     with whole_file(path.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n")
+    texts = {"Software": f"imagen_jax {versions()['imagen_jax']}"}
+    texts["imagen_jax_sweep"] = json.dumps(record)
     captions = [
         f"{label(cell)}{' (best)' * (i == best)}" for i, cell in enumerate(cells)
     ]
     images = [_mosaic(cell.shown) for cell in cells]
-    write_grid(path, images, captions, columns, **sheet)
+    write_grid(path, images, captions, columns, texts=texts, **sheet)
 
 
 def label(cell: Cell) -> str:

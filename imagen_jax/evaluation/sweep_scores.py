@@ -10,6 +10,8 @@ from imagen_jax.evaluation.emoji_score import EmojiScorer
 from imagen_jax.evaluation.prompt_score import score_pictures
 from imagen_jax.evaluation.super_resolution import consistency
 from imagen_jax.evaluation.sweep import Drawn, Scorer
+from imagen_jax.features.clip import Clip
+from imagen_jax.metrics.clip_score import clip_scores
 
 SET = "default"  # of the quickstart
 
@@ -33,6 +35,17 @@ def scorers_for(prompts: Sequence[str]) -> list[Scorer]:
         }
 
     return [score_prompts, score_consistency]
+
+
+def score_clip(clip: Clip, prompts: Sequence[str], prefix: str = "") -> Scorer:
+    """Returns the scorer of the last stage's pictures by CLIP, 100 x mean cosine."""
+
+    def score(drawn: Drawn) -> dict[str, float]:
+        pictures = list(drawn.values())[-1]
+        scores = clip_scores(clip, pictures, prompts, prefix)
+        return {"clip_score": round(float(scores.times_100.mean()), 4)}
+
+    return score
 
 
 def score_consistency(drawn: Drawn) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """`python -m imagen_jax.evaluate` as a user meets it, mistakes above all."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import run_command
-from imagen_jax.evaluate import main
+from imagen_jax.evaluate.command import jobs, main
 from imagen_jax.evaluation import prompt_score
 from imagen_jax.evaluation.quickstart import make_report
 from imagen_jax.evaluation.reference import make_reference
@@ -217,8 +218,8 @@ def test_bad_folders_end_with_one_sentence(samples, tmp_path, evaluate, name):
 
 
 BAD_ARGUMENTS = {
-    "no command": ([], ["required", "command"]),
-    "unknown command": (["fid"], ["invalid choice: 'fid'", "quickstart"]),
+    "no job": ([], ["required", "JOB"]),
+    "unknown job": (["fit"], ["invalid choice: 'fit'", "quickstart"]),
     "no samples": (["quickstart"], ["required", "--samples"]),
     "unknown flag": (
         ["quickstart", "--samples={samples}", "--stage=base"],
@@ -254,6 +255,15 @@ def test_bad_arguments_end_with_one_sentence(samples, tmp_path, evaluate, name):
     (tmp_path / "empty.json").write_text("{}", "utf-8")
     args = [arg.format(samples=samples, tmp=tmp_path) for arg in args]
     assert_one_sentence(evaluate(*args), fragments)
+
+
+def test_each_job_has_a_line_of_help(evaluate):
+    done = evaluate("--help")
+    assert done.returncode == 0
+    for name, text in jobs().items():
+        assert re.search(rf"^  {name} +{re.escape(text)}$", done.stdout, re.MULTILINE)
+        assert text.endswith(".")
+        assert f"evaluate {name}" in evaluate(name, "--help").stdout
 
 
 def test_a_mistake_in_a_real_process(tmp_path):

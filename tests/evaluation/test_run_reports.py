@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from imagen_jax import evaluate
 from imagen_jax.data.images import box_downsample
 from imagen_jax.data.indexing.build import build_index
 from imagen_jax.data.indexing.options import IndexOptions
-from imagen_jax.evaluation.folder_report import make_folder_report
+from imagen_jax.evaluate import command as evaluate
+from imagen_jax.evaluation.folder_report import (
+    format_folder_report,
+    make_folder_report,
+)
 from imagen_jax.evaluation.samples import SRProbe
 from imagen_jax.evaluation.sr_report import make_sr_report
 from imagen_jax.evaluation.super_resolution import sr_metrics, upsample_bicubic
@@ -140,9 +143,7 @@ def test_what_is_missing_is_said(folder_run):
     assert report["super_resolution"] is report["stages"]["sr256"] is None
     assert "Stage sr256 has not been trained." in report["notes"]
     assert "The super-resolution stage was not measured." in report["notes"]
-    assert "| sr256 | - | - | - | - | - | - |" in evaluate.format_folder_report(
-        report, "x"
-    )
+    assert "| sr256 | - | - | - | - | - | - |" in format_folder_report(report, "x")
 
 
 def test_prompts_are_distinct_and_on_a_line_each(folder_run, monkeypatch, capfd):
@@ -170,7 +171,7 @@ def test_prompts_are_distinct_and_on_a_line_each(folder_run, monkeypatch, capfd)
         ),
         (["folder", "--run={run}/base"], "base is no run of train_folder.sh"),
         (["folder", "--run={run}/damaged"], "damaged/index is damaged"),
-        (["folder", "--run={run}", "--minutes=-1"], "--minutes: invalid _amount"),
+        (["folder", "--run={run}", "--minutes=-1"], "--minutes: invalid amount"),
         (["prompts", "--source=index:{run}/index", "--num=0", "--out=x"], "--num is 0"),
         (["prompts", "--source=nothing", "--out=x"], "the data source is 'nothing'"),
     ],

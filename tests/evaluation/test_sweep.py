@@ -73,6 +73,7 @@ def test_the_first_figure_decides_and_the_next_break_ties():
     cells = [cell(a=0.5, b=9.0), cell(a=0.6, b=1.0), cell(a=0.6, b=2.0)]
     assert best_cell(cells) == 2
     assert best_cell([cell(), cell()]) is None
+    assert best_cell([cell(a=0.5, fid=9.0), cell(a=0.5, fid=8.0)]) == 1
     assert label(cells[2]) == "guidance 1; a 0.6; b 2.0"
 
 
@@ -92,9 +93,13 @@ def test_sheet_and_figures_are_written(tmp_path):
     write_sweep(path, [cell(a=0.5), cell(a=0.7)], {"seeds": (1, 2)}, 2)
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["seeds"] == [1, 2]
-    assert record["cells"][1] == {"settings": {"guidance": 1}, "scores": {"a": 0.7}}
+    assert record["cells"][1] == {
+        "settings": {"guidance": 1},
+        "scores": {"a": 0.7},
+        "cpu_seconds": 0.0,
+    }
     assert record["best"] == {"guidance": 1}
-    assert record["rule"] == "the highest a"
+    assert record["rule"] == "the best a"
     with Image.open(path) as sheet:
         assert sheet.width > 2 * 160
 
@@ -106,7 +111,9 @@ def test_sheet_and_figures_are_written(tmp_path):
         (["aug_level="], "give each setting once"),
         (["=1"], "give each setting once"),
         (["guidance=1", "guidance=2"], "'guidance=2'; give each setting once"),
-        (["a=1,2,3,4,5,6,7,8", "b=1,2,3,4,5,6,7,8,9"], "has 72 cells"),
+        (["guidance=1,2,3,4,5,6,7,8", "steps=1,2,3,4,5,6,7,8,9"], "has 72 cells"),
+        (["guidence=1"], "unknown axis 'guidence'; did you mean guidance"),
+        (["seeds=1"], "unknown axis 'seeds'"),
     ],
 )
 def test_axes_that_make_no_grid_are_refused(texts, message):
