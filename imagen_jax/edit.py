@@ -24,14 +24,12 @@ from imagen_jax.data.images import decode
 from imagen_jax.data.records import BadRecordError
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.host_memory import keep_freed_memory
-from imagen_jax.loading import load
+from imagen_jax.loading import load, named_folders
 from imagen_jax.sampler_choice import read_choice
 from imagen_jax.sampling.cascade import Part
 from imagen_jax.sampling.editing import NEW, Editing, check_editing
 from imagen_jax.sampling.plan import MAX_SEED
-from imagen_jax.sampling.png_text import write_png
-
-DEMO = Path(__file__).parent.parent / "docs" / "demo"
+from imagen_jax.sampling.png_text import check_out, write_png
 
 
 def parse_flags() -> argparse.Namespace:
@@ -72,8 +70,9 @@ def main() -> None:
             "variations"
         )
     check_editing(editing)  # before the weights are read
+    check_out(flags.out)
     keep_compiled()
-    folders = flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
+    folders = named_folders(flags.bundle, flags.workdirs)
     model = load(*folders, embeddings=flags.embeddings, say=tqdm.write)
     options: dict[str, Any] = {
         name: read_choice(text)
@@ -93,7 +92,7 @@ def main() -> None:
         made = model.draw(plan, report, editing)
     files = [flags.out]
     if num > 1:
-        name, kind = flags.out.stem, flags.out.suffix or ".png"
+        name, kind = flags.out.stem, flags.out.suffix
         files = [flags.out.with_name(f"{name}_{i}{kind}") for i in range(num)]
     last = model.names[-1]
     for i, (file, picture) in enumerate(zip(files, made[last], strict=True)):

@@ -18,9 +18,26 @@ from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, tree_shardings
 from imagen_jax.pipeline import LoadedStage, Pipeline
 from imagen_jax.prompt_text import PromptText
+from imagen_jax.sampling.room import naming_the_stage
 from imagen_jax.stage import Params, Stage, build_stage
 from imagen_jax.text_source import open_text
 from imagen_jax.workdir import local_copy
+
+DEMO = Path(__file__).parents[1] / "docs" / "demo"
+"""The quickstart's weights in a checkout; an installed package does not carry them."""
+
+
+def named_folders(bundle: str | None, workdirs: str | None) -> list[str | Path]:
+    """Returns the folders that the flags of a command name.
+
+    Args:
+      bundle: of --bundle; None without it.
+      workdirs: of --workdirs, separated by commas; None without it. Without either, the
+        command was called with --demo.
+    """
+    if workdirs is not None:
+        return [*workdirs.split(",")]
+    return [DEMO if bundle is None else bundle]
 
 
 def load(
@@ -45,11 +62,14 @@ def load(
       say: called with a sentence where a prompt is empty or was cut, say.
 
     Raises:
-      UserError: no stage, a damaged bundle, stages that do not fit each other, or text
-        embeddings that they were not trained with.
+      UserError: no stage, a damaged bundle, stages that do not fit each other, text
+        embeddings that they were not trained with, or no room for a stage.
     """
     if not folders:
         raise UserError("no folder was given; give a bundle, or workdirs from the base")
+    if not all(os.fspath(folder) for folder in folders):
+        names = ", ".join(repr(os.fspath(folder)) for folder in folders)
+        raise UserError(f"a folder's name is empty among {names}; leave it out")
     found = find_stages([local_copy(folder) for folder in folders])
     check_cascade(found.configs)
     mesh = make_mesh(devices=jax.local_devices()) if mesh is None else mesh
@@ -72,7 +92,8 @@ def _open_stage(folder: Path, mesh: Mesh, resident: bool) -> LoadedStage:
 
     averages = open_averages(folder)
     if resident:
-        stage, params = read()
+        with naming_the_stage(averages.config.name, 1):
+            stage, params = read()
         return LoadedStage(stage, lambda: params, averages.origin())
     stage = build_stage(averages.config, constrain=constrain_batch)
     return LoadedStage(stage, lambda: read()[1], averages.origin())

@@ -163,6 +163,7 @@ class Pipeline:
         second: str | Sequence[str] = "",
         blend: float = 0.5,
         guidance: Any = None,
+        guidance_kind: Any = None,
         steps: Any = None,
         sampler: Any = None,
         aug_level: Any = None,
@@ -184,6 +185,7 @@ class Pipeline:
           second: prompts to blend with the first, one or one per picture; "" is none.
           blend: share of the second, in [0, 1].
           guidance: weight w, 1 = none.
+          guidance_kind: "constant" or "oscillating", `SamplerConfig.guidance`.
           steps: number of sampler steps.
           sampler: "ddpm", "ddim", "dpmpp_2m", "unipc" or "heun".
           aug_level: noise put on the low-res pictures, in [0, 1]; the base has none.
@@ -200,6 +202,7 @@ class Pipeline:
         check_limits(blend, batch_size)
         named = {
             "guidance_weight": guidance,
+            "guidance": guidance_kind,
             "num_steps": steps,
             "kind": sampler,
             "aug_level": aug_level,
@@ -228,6 +231,35 @@ class Pipeline:
           UserError: another model drew it, or on other devices in batches that these
             cannot split.
         """
+        return self._plan_again([recipe] * recipe.batch_size)
+
+    def plan_sheet(self, recipes: Sequence[Recipe]) -> Plan:
+        """Returns the plan that draws the pictures of a sheet, in their order.
+
+        They are bitwise those of the sheet where it shows all that was drawn, and else
+        may differ by rounding: their places in the batches are others.
+
+        Args:
+          recipes: of the sheet's pictures, at least one.
+
+        Raises:
+          UserError: as `plan_like`, or they were drawn with different settings.
+        """
+        own = {"prompt", "negative", "second", "seed", "row"}
+        shared = [
+            {name: value for name, value in recipe._asdict().items() if name not in own}
+            for recipe in recipes
+        ]
+        if any(settings != shared[0] for settings in shared):
+            raise UserError(
+                "the sheet's pictures were drawn with different settings; draw each "
+                "by its own PNG, prompt and seed"
+            )
+        return self._plan_again(recipes)
+
+    def _plan_again(self, recipes: Sequence[Recipe]) -> Plan:
+        """Returns the plan of pictures that share all but prompts and seeds."""
+        recipe = recipes[0]
         check_recipe(recipe, self.model, self.mesh, self.say)
         trees = [recipe.samplers[name] for name in self.names]
         settings = {name: [tree.get(name) for tree in trees] for name in trees[0]}
@@ -239,11 +271,11 @@ class Pipeline:
             )
         check_limits(recipe.blend, count)
         return Plan(
-            (recipe.prompt,) * count,
-            (recipe.negative,) * count,
-            (recipe.second,) * count,
+            tuple(each.prompt for each in recipes),
+            tuple(each.negative for each in recipes),
+            tuple(each.second for each in recipes),
             recipe.blend,
-            (recipe.seed,) * count,
+            tuple(each.seed for each in recipes),
             self._choose(settings),
             count,
         )

@@ -21,8 +21,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
 from imagen_jax.compiled import keep_compiled
@@ -30,19 +28,18 @@ from imagen_jax.data.sources import openmoji
 from imagen_jax.drawing import describe, draw, fill, repeat, spread
 from imagen_jax.embedding.machine import join_hosts
 from imagen_jax.errors import UserError, run_command
-from imagen_jax.evaluation.grid import write_grid
 from imagen_jax.evaluation.sweep import best_cell, label, read_axes, sweep, write_sweep
 from imagen_jax.evaluation.sweep_scores import scorers_for
 from imagen_jax.host_memory import keep_freed_memory
-from imagen_jax.loading import load
+from imagen_jax.loading import load, named_folders
 from imagen_jax.parallel.distributed import add_flags
 from imagen_jax.pipeline import Pipeline
 from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
 from imagen_jax.sampler_choice import read_choice
-from imagen_jax.sampling.gallery import Gallery
-from imagen_jax.sampling.png_text import read_png
+from imagen_jax.sampling.gallery import Drawn, Gallery
+from imagen_jax.sampling.png_text import check_out, read_png
+from imagen_jax.sheet import repeat_sheet, write_sheet
 
-DEMO = Path(__file__).parent.parent / "docs" / "demo"
 GRID_LIMIT = 64  # pictures on a sheet
 CHOICES = {  # flag -> field of SamplerConfig
     "guidance": "guidance_weight",
@@ -94,11 +91,12 @@ def main() -> None:
     keep_freed_memory()
     flags = parse_flags()
     host = read_host(flags)
+    check_out(flags.out)
     options = read_options(flags)
     axes = read_axes(flags.sweep)
     pictures = [] if flags.like else list_pictures(flags)
     keep_compiled()
-    folders = flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
+    folders = named_folders(flags.bundle, flags.workdirs)
     model = load(
         *folders,
         embeddings=flags.embeddings,
@@ -107,7 +105,8 @@ def main() -> None:
         say=lambda text: tqdm.write(text, file=sys.stderr),
     )
     if flags.like:
-        repeat(model, flags.like, flags.out)
+        if not repeat_sheet(model, flags.like, flags.out):
+            repeat(model, flags.like, flags.out)
         return
     options["batch_size"] = min(flags.batch_size, len(pictures))
     emoji = flags.demo or flags.held_out_of
@@ -118,17 +117,15 @@ def main() -> None:
     # Of many prompts a few pictures each, rather than many of the first prompts.
     shown = spread(pictures, GRID_LIMIT)
     if flags.samples:
-        images = fill_gallery(flags, model, pictures, options, host, shown)
-        if images is None:
+        drawn = fill_gallery(flags, model, pictures, options, host, shown)
+        if drawn is None:
             print(f"{flags.samples}: other machines have pictures to draw yet")
             return
     else:
-        drawn = draw(model, [pictures[i] for i in shown], options)
-        images = [made.image for made in drawn[model.names[-1]]]
+        drawn = draw(model, [pictures[i] for i in shown], options)[model.names[-1]]
         if len(shown) < len(pictures):
             print(f"{len(shown)} of {len(pictures)} drawn; --samples=DIR draws all")
-    prompts = [pictures[i].prompt for i in shown]
-    write_grid(flags.out, images, prompts, columns=8, footer=footer)
+    write_sheet(flags.out, drawn, footer)
     print(f"{len(pictures)} pictures; grid: {flags.out}")
 
 
@@ -165,14 +162,14 @@ def fill_gallery(
     options: dict[str, Any],
     host: tuple[int, int],
     shown: list[int],
-) -> list[UInt8[np.ndarray, "h w 3"]] | None:
+) -> list[Drawn] | None:
     """Draws what --samples lacks; returns the pictures to show, None if not all are."""
     held_out = flags.held_out_of is not None
     settings = describe(model, options)
     gallery = Gallery(flags.samples, pictures, model.names, settings, held_out=held_out)
     if not fill(model, gallery, options, host):
         return None
-    return [read_png(gallery.file(model.names[-1], i))[0] for i in shown]
+    return [Drawn(*read_png(gallery.file(model.names[-1], i))) for i in shown]
 
 
 def draw_sweep(

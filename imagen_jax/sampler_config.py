@@ -6,6 +6,7 @@ given anew when sampling. What cannot work together is refused here, naming the 
 
 import dataclasses
 import itertools
+import math
 from typing import Literal
 
 from imagen_jax.config_checks import check_positive, check_range
@@ -64,6 +65,12 @@ class SamplerConfig:
         check_range("sampler.", self, 0, 1, "stochasticity", "aug_level")
         check_range("sampler.", self, 0, 1, "guidance_hold", "guidance_rescale")
         check_range("sampler.", self, 0, 100, "percentile")
+        for name in ("guidance_weight", "guidance_low"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(
+                    f"sampler.{name} is {getattr(self, name)}; it must be a finite "
+                    "number, 1 is no guidance"
+                )
         self._check_combinations()
         self._check_times()
         _check_limits("spacing_limits", self.spacing_limits)

@@ -17,15 +17,19 @@ Either way it says how far the colours moved (`imagen_jax.sampling.colour`).
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from jaxtyping import UInt8
 from tqdm import tqdm
 
+from imagen_jax.averages import open_averages
 from imagen_jax.bundle import load_stage
+from imagen_jax.config import StageConfig
 from imagen_jax.data.images import MAX_PIXELS, decode
 from imagen_jax.data.probe import read_probe
 from imagen_jax.data.records import BadRecordError
@@ -36,7 +40,18 @@ from imagen_jax.errors import UserError, run_command
 from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.parallel.mesh import make_mesh
+from imagen_jax.prompt_text import PromptText
+from imagen_jax.sampler_config import SamplerConfig
 from imagen_jax.sampling.colour import colour_report, correct_colour
+from imagen_jax.sampling.png_text import check_out, write_png
+from imagen_jax.sampling.recipe import (
+    ENCODER,
+    Recipe,
+    config_sha256,
+    devices_of,
+    versions,
+)
+from imagen_jax.sampling.room import naming_the_stage
 from imagen_jax.sampling.sampler import Sampler, sampling_params
 from imagen_jax.sampling.tiling import upscale_picture
 from imagen_jax.stage import Params
@@ -81,6 +96,8 @@ def parse_flags() -> argparse.Namespace:
         )
     if flags.source and not flags.probe:
         raise UserError("--source is given without --probe; add --probe=FILE.npz")
+    if flags.picture:
+        check_out(flags.out)
     return flags
 
 
@@ -119,12 +136,18 @@ def enlarge_file(flags: argparse.Namespace, sampler: Sampler, params: Params) ->
             f"that on each side would be more than {MAX_PIXELS // 10**6} million; give "
             f"at most {MAX_PIXELS // area} pixels"
         )
+    encoder = {}
     if flags.prompt:
-        text = open_text(config.text, flags.store, make_mesh()).embed([flags.prompt])
+        source = open_text(config.text, flags.store, make_mesh())
+        embed = PromptText(source, [config.text], tqdm.write)
+        text, encoder = embed([flags.prompt]), {ENCODER: dict(embed.identity)}
     else:
         null = null_text(1, config.text.max_length, config.text.width, jnp.bfloat16)
         text = jax.tree.map(np.asarray, TextEmbeddings(*null))
-    with tqdm(unit="tile", desc=f"upscale {config.name}") as progress:
+    with (
+        naming_the_stage(config.name, flags.batch_size),
+        tqdm(unit="tile", desc=f"upscale {config.name}") as progress,
+    ):
         output = upscale_picture(
             sampler,
             params,
@@ -139,9 +162,40 @@ def enlarge_file(flags: argparse.Namespace, sampler: Sampler, params: Params) ->
     if flags.correct_colour:
         output = correct_colour(output, low_res)
         print(f"corrected: {colour_report(output, low_res)}")
-    flags.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(output).save(flags.out)
+    recipe = recipe_of(flags, config, sampler.config, low_res, encoder)
+    write_png(flags.out, output, recipe)
     print(f"{width} x {height} pixels, {scale} times enlarged: {flags.out}")
+
+
+def recipe_of(
+    flags: argparse.Namespace,
+    config: StageConfig,
+    settings: SamplerConfig,
+    low_res: UInt8[np.ndarray, "h w 3"],
+    encoder: dict[str, dict[str, Any]],
+) -> Recipe:
+    """Returns what an enlarged picture follows from, for its PNG."""
+    weights = open_averages(local_copy(flags.workdir)).origin()
+    stage = {config.name: {"config_sha256": config_sha256(config), **weights}}
+    return Recipe(
+        prompt=flags.prompt,
+        negative="",
+        second="",
+        blend=0.0,
+        seed=flags.seed,
+        stage=config.name,
+        samplers={config.name: dataclasses.asdict(settings)},
+        edit={
+            "low_res_sha256": hashlib.sha256(low_res.tobytes()).hexdigest(),
+            "overlap": flags.overlap,
+            "correct_colour": flags.correct_colour,
+        },
+        model={**stage, **encoder},
+        batch_size=flags.batch_size,
+        row=0,
+        devices=devices_of(make_mesh(devices=jax.devices()[:1])),
+        versions=versions(),
+    )
 
 
 def enlarge_source(flags: argparse.Namespace, sampler: Sampler, params: Params) -> None:

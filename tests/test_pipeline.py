@@ -146,6 +146,11 @@ def test_values_do_not_compile_again_and_static_settings_do_once(files):
     for change in changes:
         assert (model(PROMPTS, **change) != first).any(), change
     model(["the owl"] * 7)  # padded to the same batch
+    kinds = [
+        model(PROMPTS, guidance=[5, None], guidance_kind=kind, guidance_hold=0.0)
+        for kind in ("constant", "oscillating")
+    ]
+    assert (kinds[0] != kinds[1]).any()
     assert model.num_traces == 2
     model(PROMPTS, sampler="ddim", steps=[4, 3])
     model(PROMPTS, sampler="ddim", steps=[4, 3], guidance=[2, None])

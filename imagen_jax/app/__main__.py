@@ -9,17 +9,15 @@ docs/app.md.
 """
 
 import argparse
-from pathlib import Path
 
 from imagen_jax.app.serving import STEPS, serve
 from imagen_jax.app.studio import Remarks
 from imagen_jax.compiled import keep_compiled
 from imagen_jax.data.sources import openmoji
 from imagen_jax.errors import UserError, run_command
-from imagen_jax.loading import load
+from imagen_jax.loading import load, named_folders
 from imagen_jax.pipeline import Pipeline
 
-DEMO = Path(__file__).parent.parent.parent / "docs" / "demo"
 MAX_QUEUE = 1000
 
 
@@ -65,11 +63,8 @@ def main() -> None:
 
     def load_model(remarks: Remarks) -> Pipeline:
         keep_compiled()
-        folders = (
-            flags.workdirs.split(",") if flags.workdirs else [flags.bundle or DEMO]
-        )
         return load(
-            *folders,
+            *named_folders(flags.bundle, flags.workdirs),
             embeddings=flags.embeddings,
             encoder_weights=flags.encoder_weights,
             resident=not flags.in_turn,

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 
 from imagen_jax.errors import UserError
 from imagen_jax.prompts import Picture
-from imagen_jax.sampling.png_text import whole_file, write_png
+from imagen_jax.sampling.png_text import check_folder, whole_file, write_png
 from imagen_jax.sampling.recipe import Recipe
 
 JOB, MANIFEST = "job.json", "manifest.jsonl"
@@ -145,6 +145,7 @@ class Gallery:
     def _check_folder(self) -> None:
         path = self.folder / JOB
         advice = "give another --samples, or delete the folder"
+        check_folder(self.folder, f"--samples={self.folder}")
         if not path.exists():
             if any(self.folder.glob("*")):
                 raise UserError(

@@ -29,7 +29,8 @@ class Recipe(NamedTuple):
       seed: of the noise.
       stage: whose picture it is.
       samplers: the sampler's settings by stage.
-      edit: of another picture, see `editing.describe_editing`; {} for plain sampling.
+      edit: of another picture, see `editing.describe_editing`, or how one was enlarged;
+        {} for plain sampling.
       model: by stage, hash of its config and which weights; "text" is the encoder.
       batch_size: pictures in the call; sums are rounded differently in another.
       row: its place among them.
@@ -120,8 +121,8 @@ def check_recipe(
     """
     if recipe.edit:
         raise UserError(
-            "the picture was made by an edit, whose picture or other seed is not in "
-            "it; run `python -m imagen_jax.edit` again"
+            "the picture was made by an edit or enlarged, and what it was made from is "
+            "not in it; run `python -m imagen_jax.edit` or `imagen_jax.upscale` again"
         )
     if differing := sorted(
         name

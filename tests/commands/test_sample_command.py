@@ -1,6 +1,7 @@
 """The sample command on tiny bundles: prompts in, pictures out, and its bad input."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -96,6 +97,7 @@ def test_a_gallerys_picture_is_repeated_bitwise_by_its_png(
         *(monkeypatch, capfd, sample, where, f"--prompts={files}/prompts.txt", *FEW),
         *(f"--samples={folder}", f"--out={tmp_path}/grid.png", "--negative=a cat"),
         *("--sampler=dpmpp_2m", "--set=guidance_interval=(-3,5),()", "--seed=4"),
+        "--set=guidance_kind=oscillating,own",
     )
     assert status == 0, err
     like, again = folder / "sr16" / "00003.png", tmp_path / "again.png"
@@ -103,6 +105,8 @@ def test_a_gallerys_picture_is_repeated_bitwise_by_its_png(
     assert recipe.prompt == PROMPTS[1]
     assert recipe.seed == first_seed(PROMPTS[1], 4) + 1
     assert recipe.samplers["base"]["guidance_interval"] == [-3.0, 5.0]
+    assert recipe.samplers["base"]["guidance"] == "oscillating"
+    assert recipe.samplers["sr16"]["guidance"] == "constant"
     status, said, err = run(
         monkeypatch, capfd, sample, where, f"--like={like}", f"--out={again}"
     )
@@ -112,6 +116,34 @@ def test_a_gallerys_picture_is_repeated_bitwise_by_its_png(
     repeated, its_recipe = read_recipe(again)
     np.testing.assert_array_equal(repeated, picture)
     assert its_recipe == recipe
+
+
+def test_two_hosts_share_a_gallery_and_its_sheet_is_repeated_bitwise(
+    tmp_path, monkeypatch, capfd, files
+):
+    where = f"--bundle={files}/bundle"
+    sheet, again = tmp_path / "sheet.png", tmp_path / "again.png"
+    err = []
+    for host, words in enumerate(("other machines have pictures", "10 pictures; grid")):
+        status, said, err = run(
+            *(monkeypatch, capfd, sample, where, f"--prompts={files}/prompts.txt"),
+            *("--num=5", "--steps=2", "--batch_size=8", "--seed=4", f"--out={sheet}"),
+            *(f"--samples={tmp_path}/gallery", f"--hosts={host}/2"),
+        )
+        assert status == 0, err
+        assert words in said
+    assert len(pictures_in(tmp_path / "gallery")[0]) == 20
+    assert re.search(r"\d\.\d+(s/picture|picture/s)", "".join(err))
+    with Image.open(sheet) as image:
+        assert image.text["prompt"] == "\n".join(PROMPTS)
+        seeds = [int(seed) for seed in image.text["seed"].split(",")]
+    assert seeds == [first_seed(p, 4) + i for p in PROMPTS for i in range(5)]
+    status, said, err = run(
+        monkeypatch, capfd, sample, where, f"--like={sheet}", f"--out={again}"
+    )
+    assert status == 0, err
+    assert "bitwise the same" in said
+    assert again.read_bytes() == sheet.read_bytes()
 
 
 def test_a_gallery_goes_on_where_it_stopped(tmp_path, monkeypatch, capfd, files):
@@ -163,6 +195,8 @@ def test_without_a_folder_only_the_grids_pictures_are_drawn():
     ("flags", "message"),
     [
         (["--workdirs={files}/nowhere"], "give the workdir of a training run"),
+        (["--workdirs={files}/base,"], "a folder's name is empty among"),
+        (["--bundle="], "a folder's name is empty among ''"),
         (["--workdirs={files}/sr,{files}/base"], "needs a low-res picture"),
         (["--workdirs={files}/base,{files}/base"], "takes 0-pixel"),
         (["--bundle={files}/damaged"], "sr16/ema.safetensors has changed"),
@@ -172,14 +206,20 @@ def test_without_a_folder_only_the_grids_pictures_are_drawn():
         (["--like={files}/plain.png"], "does not say how it was drawn"),
         (["--like={files}/nowhere.png"], "no PNG that can be read"),
         (["--steps=200000"], "take fewer steps"),
+        (["--guidance=1e400"], "guidance_weight is inf; it must be a finite number"),
         (["--seed=4294967296"], "the seed in [0, 2^32)"),
+        (["--num=1000000000"], "at most 1000000 can be in a run"),
+        (["--out={files}"], "is a folder; give the file to write"),
+        (["--out={files}/grid.jpg"], "must end in .png"),
+        (["--out={files}/empty.txt/grid.png"], "empty.txt is a file; give another"),
+        (["--samples={files}/empty.txt"], "empty.txt is a file; give another place"),
         (["--blend=2"], "blend is 2.0"),
         (["--sampler=euler"], "must be one of"),
         (["--set=percentil=3"], "did you mean 'percentile'"),
         (["--set=percentile"], "write --set KEY=VALUE"),
         (["--hosts=0/2"], "give --samples=DIR"),
         (["--sweep", "aug_level"], "give each setting once"),
-        (["--sweep", "aug_levle=1", "guidance=2"], "did you mean 'aug_level'"),
+        (["--sweep", "aug_levle=1", "guidance=2"], "did you mean aug_level?"),
         (["--sweep", "steps=2,3", "--samples={files}/x"], "without --samples"),
         (["--hosts=2/2"], "numbered from 0 to N - 1"),
         (["--hosts=0"], "give I/N, such as 0/4"),
@@ -199,7 +239,8 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capfd, files, flags, m
         arguments.append(f"--workdirs={files}/base,{files}/sr")
     if not given & {"--prompts", "--like"}:
         arguments.append("--prompt=a fox")
-    arguments.append(f"--out={tmp_path}/grid.png")
+    if "--out" not in given:
+        arguments.append(f"--out={tmp_path}/grid.png")
     status, _, err = run(monkeypatch, capfd, sample, *arguments)
     assert status == 2
     assert err[-1].startswith("error: ")

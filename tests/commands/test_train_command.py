@@ -7,18 +7,20 @@ import subprocess
 import sys
 import time
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import train
+from imagen_jax.bundle import load_stage
 from imagen_jax.config_file import read_config
 from imagen_jax.data.embedding_store import Manifest, write_store
 from imagen_jax.data.synthetic import SyntheticSource
 from tests.commands.command import run
 from tests.text.tiny_bert import CONFIG, write_folder
-from tests.tiny import BASE, TOKENS, WIDTH
+from tests.tiny import BASE, ONE_LEVEL, TOKENS, WIDTH
 
 SOURCE = "synthetic:32:8"
 
@@ -40,7 +42,11 @@ def write_tiny_store(folder, *, encoder="tiny", width=WIDTH, captions=None):
 def files(tmp_path_factory):
     """A folder with config.py, a fitting store and three stores that do not fit."""
     folder = tmp_path_factory.mktemp("files")
-    tree = {**BASE, "data": {"source": SOURCE, "store": str(folder / "store")}}
+    tree = {
+        **BASE,
+        "network": {**BASE["network"], **ONE_LEVEL["base"]},
+        "data": {"source": SOURCE, "store": str(folder / "store")},
+    }
     (folder / "config.py").write_text(
         "import ml_collections\n\n\ndef get_config():\n"
         f"    return ml_collections.ConfigDict({tree!r})\n"
@@ -102,7 +108,7 @@ def test_trains_with_the_encoder_inside_the_job(tmp_path, monkeypatch, capfd, fi
         (["--config.diffusion.prediction=x"], "one of ['eps', 'v', 'x0']"),
         (["--config.network.num_res_blocks=[1,2,3]"], "they must match"),
         (["--config.network.head_dim=5"], "must divide the width"),
-        (["--config.resolution=9"], "must be a multiple"),
+        (["--config.resolution=9", "--config.network.patch_size=2"], "be a multiple"),
         (["--confg=x"], "unknown flag '--confg=x'"),
         (["--config.data.source=webdata"], "the data source is 'webdata'"),
         (["--config.data.store=nowhere"], "nowhere"),
@@ -161,7 +167,8 @@ def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, file
                 "--config.train.num_steps=40",
                 "--config.train.checkpoint_every=3",
             ],
-            env={**os.environ, "XLA_FLAGS": ""},
+            # One device; nothing here depends on how well it is compiled.
+            env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -184,25 +191,15 @@ def test_killed_at_a_random_step_and_resumed_equals_uninterrupted(tmp_path, file
         return [(json.loads(x)["step"], json.loads(x)["loss"]) for x in lines]
 
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    killed, whole = (averages(tmp_path / name) for name in ("killed", "whole"))
+    assert len(whole) > 20
+    assert killed == whole
 
 
-def weights(workdir):
+def averages(workdir):
     """Returns the exact bytes of a run's averaged parameters, by name."""
-    script = (
-        "import sys, jax, pathlib, hashlib\n"
-        "from imagen_jax.bundle import load_stage\n"
-        "_, params = load_stage(pathlib.Path(sys.argv[1]))\n"
-        "for path, leaf in jax.tree_util.tree_leaves_with_path(params):\n"
-        "    digest = hashlib.sha256(jax.device_get(leaf).tobytes()).hexdigest()\n"
-        "    print(jax.tree_util.keystr(path), digest)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(workdir)],
-        env={**os.environ, "XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.count("\n") > 20
-    return done.stdout
+    _, params = load_stage(workdir)
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }

@@ -8,6 +8,7 @@ from PIL import Image
 from imagen_jax import upscale
 from imagen_jax.bundle import write_bundle
 from imagen_jax.sampling.colour import colour_report
+from imagen_jax.sampling.png_text import read_png
 from tests.commands.command import run
 from tests.tiny import tiny_stage
 
@@ -50,6 +51,9 @@ def test_a_picture_of_any_size_and_its_colours(tmp_path, monkeypatch, capfd, fil
         assert "21 x 11 pixels, 2 times enlarged" in said
         made[name] = read(out)
         assert made[name].shape == (22, 42, 3)
+        recipe = read_png(out)[1]
+        assert (recipe.stage, recipe.seed) == ("sr16", 0)
+        assert recipe.edit["correct_colour"] == (name == "corrected")
         reports[name] = colour_report(made[name], PICTURE)
         assert str(reports[name]) in said
     assert reports["as_is"].mean > 5.0
@@ -63,6 +67,7 @@ def test_a_picture_of_any_size_and_its_colours(tmp_path, monkeypatch, capfd, fil
         (["--picture={files}/words.png"], "corrupt picture"),
         (["--picture={files}/huge.png"], "give at most 16000000 pixels"),
         (["--picture={files}/picture.png", "--overlap=7"], "half of a tile"),
+        (["--picture={files}/picture.png", "--out={files}/u.tga"], "must end in .png"),
         (["--picture={files}/picture.png", "--batch_size=0"], "must be at least 1"),
         (
             ["--picture={files}/picture.png", "--workdir={files}/base"],

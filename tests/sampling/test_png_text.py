@@ -6,7 +6,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from imagen_jax.errors import UserError
-from imagen_jax.sampling.png_text import read_png, whole_file, write_png
+from imagen_jax.sampling.png_text import (
+    LONG,
+    SHEET_KEY,
+    check_out,
+    read_png,
+    read_sheet,
+    save_png,
+    sheet_texts,
+    whole_file,
+    write_png,
+)
 from imagen_jax.sampling.recipe import Recipe
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
@@ -110,3 +120,33 @@ def test_what_is_no_png_is_refused(tmp_path, damage):
             Image.fromarray(PICTURE).save(path, "JPEG")
     with pytest.raises(UserError, match="no PNG that can be read"):
         read_png(path)
+
+
+def test_a_sheets_recipes_come_back_and_are_compressed(tmp_path):
+    path = tmp_path / "sheet.png"
+    recipes = [RECIPE._replace(seed=seed) for seed in range(40)]
+    texts = sheet_texts(recipes)
+    assert len(texts[SHEET_KEY]) > LONG
+    save_png(path, Image.fromarray(PICTURE), texts)
+    assert path.stat().st_size < LONG
+    sheet = read_sheet(path)
+    assert sheet is not None
+    np.testing.assert_array_equal(sheet[0], PICTURE)
+    assert sheet[1:] == (recipes, None)
+    write_png(path, PICTURE, RECIPE)
+    assert read_sheet(path) is None
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "3", "[3]", '{"a": 1}'])
+def test_a_malformed_sheet_is_refused(tmp_path, text):
+    path = tmp_path / "sheet.png"
+    save_png(path, Image.fromarray(PICTURE), {SHEET_KEY: text})
+    with pytest.raises(UserError, match="not a recipe"):
+        read_sheet(path)
+
+
+def test_a_place_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    check_out(tmp_path / "new" / "a.png")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match="may not be written to; give another place"):
+        check_out(tmp_path / "new" / "a.png")

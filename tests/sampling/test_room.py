@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from imagen_jax import loading
 from imagen_jax.errors import UserError
+from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.sampling.room import naming_the_stage
 
 XLA = jax.errors.JaxRuntimeError
@@ -40,3 +42,13 @@ def test_amounts_as_other_backends_write_them(words, amount):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(XLA, match="INTERNAL"), naming_the_stage("base", 1):
         raise XLA("INTERNAL: a bug")
+
+
+def test_a_stage_that_does_not_fit_when_it_is_loaded_is_named(monkeypatch):
+    def load_stage(*args, **kwargs):
+        raise XLA("RESOURCE_EXHAUSTED: Out of memory allocating 8000000000 bytes.")
+
+    monkeypatch.setattr(loading, "load_stage", load_stage)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    with pytest.raises(UserError, match=r"stage base .* for 8\.0 GB; .*--in_turn"):
+        loading._open_stage(loading.DEMO / "base", mesh, resident=True)
