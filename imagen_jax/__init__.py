@@ -12,6 +12,8 @@ The rooms, in the order of imports (a room imports only from lines above its own
   weights      readers and writers of tensor files
   data         disk -> uint8 batches and stored text embeddings
   text         tokenizers and text encoders
+  features     networks that describe pictures, weights from elsewhere
+  metrics      distances and scores of pictures, and their reference files
   stage checkpoint bundle   one stage of the cascade; its state and model on disk
   sampling     a jitted sampler for each resolution, and the cascade
   pipeline     one call from prompts to pictures, for every tool that samples

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from imagen_jax.errors import UserError
@@ -75,16 +76,27 @@ def repeat(model: Pipeline, like: Path, out: Path) -> None:
     plan = model.plan_like(recipe)
     image = model.draw(plan)[recipe.stage][recipe.row]
     write_png(out, image, model.recipe(plan, recipe.row, recipe.stage))
+    print(f"{out}: {compared(like, wanted, image)}")
+
+
+def compared(
+    like: Path, wanted: UInt8[np.ndarray, "_ _ 3"], image: UInt8[np.ndarray, "_ _ 3"]
+) -> str:
+    """Returns in words whether a picture drawn again is that of the file `like`.
+
+    Raises:
+      UserError: their sizes differ.
+    """
     if image.shape != wanted.shape:
         raise UserError(
-            f"{like} is {wanted.shape}, {out} {image.shape}; it was resized"
+            f"{like} has {wanted.shape[1]} x {wanted.shape[0]} pixels, drawn again it "
+            f"has {image.shape[1]} x {image.shape[0]}; it was resized"
         )
     difference = np.abs(image.astype(int) - wanted)
-    same = "bitwise the same"
-    if difference.any():
-        share = (difference > 0).mean()
-        same = f"{share:.2%} of the values differ, by {difference.max()} at most"
-    print(f"{out}: {same}")
+    if not difference.any():
+        return "bitwise the same"
+    share = (difference > 0).mean()
+    return f"{share:.2%} of the values differ, by {difference.max()} at most"
 
 
 def spread(pictures: Sequence[Picture], limit: int) -> list[int]:

@@ -15,10 +15,10 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 extras=dev,quickstart,text,text-hf,parquet,raters,app
-marks="not slow and not oracle and not gpu and not tensorflow"
+marks="not slow and not oracle and not gpu and not tpu and not tensorflow"
 if [[ ${1:-} == --all ]]; then
   shift
-  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators,raters,app,browser
+  extras=dev,quickstart,text,text-hf,oracle,cloud,parquet,emulators,raters,app,browser,eval
   marks="not tensorflow"
 fi
 

@@ -2,7 +2,7 @@
 
     python -m tests.kill --times=50 --seed=0
 
-Two processes with 4 virtual devices each train a tiny stage together. One of them is
+Two processes with 2 virtual devices each train a tiny stage together. One of them is
 killed (SIGKILL) at a random moment: while starting, at a step of any epoch, while a
 checkpoint is written. The other one is given up to 2 seconds to do harm, and killed;
 both are started again, and so on. The first run is also stopped by a notice (SIGTERM)
@@ -20,6 +20,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,23 @@ from tests.hosts import (
     ONE_HOST,
     PREVIEW_EVERY,
     Job,
+    NotConnectedError,
     end_all,
     write_files,
 )
 
 SURVIVAL_SEC = 2.0
+MAX_STARTS = 5
+
+
+def until_connected(run: Callable[[], str | None]) -> str | None:
+    """Returns what `run` does; starts it again where its processes did not connect."""
+    for _ in range(MAX_STARTS - 1):
+        try:
+            return run()
+        except NotConnectedError:
+            print("the two did not connect in time: started again", flush=True)
+    return run()
 
 
 def wait_for_step(job: Job, processes: list[subprocess.Popen], step: int) -> bool:
@@ -155,11 +168,16 @@ def check_interruptions(whole: Job, start_sec: float, times: int, seed: int) -> 
         if runs == 1:
             stop(job)
         while done < times and (
-            where := kill_once(job, rng, start_sec, while_starting=done % 5 == 3)
+            where := until_connected(
+                lambda job=job, starting=done % 5 == 3: kill_once(
+                    job, rng, start_sec, while_starting=starting
+                )
+            )
         ):
             done += 1
             print(f"kill {done} of {times}: run {runs}, {where}", flush=True)
-        job.wait(job.start())  # does nothing if it had ended already
+        # Does nothing if it had ended already.
+        until_connected(lambda job=job: job.wait(job.start()))
         assert_same_run(job, whole)
         shutil.rmtree(job.workdir)
     print(f"{times} kills in {runs} runs: all equal bitwise", flush=True)

@@ -22,14 +22,15 @@ LEVELS = (
     "host_memory interfaces network_config optional prompts retention sampler_choice "
     "sampler_config train_config version web",
     "data diffusion models parallel text weights",
-    "bundle_card bundle_folder checkpoint stage text_source workdir",
-    "averages bucket_checkpoints prompt_text",
+    "bundle_card bundle_folder checkpoint features stage text_source workdir",
+    "averages bucket_checkpoints metrics prompt_text",
     "bundle",
     "sampling",
     "pipeline",  # what every tool that samples goes through
     "drawing loading trajectory",
-    "app embedding evaluation planning raters training",
-    "preview",  # wires sampling and evaluation for the training loop
+    "app embedding evaluation raters training",
+    # These wire sampling and evaluation, planning the train step itself.
+    "ablations planning preview sheet",
     "doctor edit embed evaluate plan prepare sample train upscale",
 )
 LEVEL_OF_ROOM = {room: i for i, rooms in enumerate(LEVELS) for room in rooms.split()}
@@ -82,12 +83,13 @@ def imported_names(path: Path, module: str) -> Iterator[tuple[int, str]]:
 def place(module: str) -> tuple[str, int | None]:
     """Returns a module's room and level; level None for a room that is not listed.
 
-    A folder's `__main__` is a command, and so a room by itself.
+    A folder's `__main__` is a command, and so a room by itself, unless the folder is a
+    command as a whole.
     """
     parts = module.split(".")[1:]
     if not parts or parts[0].startswith("__"):  # the package and its __version__
         return "version", 0
-    if parts[1:] == ["__main__"]:
+    if parts[1:] == ["__main__"] and LEVEL_OF_ROOM.get(parts[0]) != COMMANDS:
         return f"{parts[0]}.__main__", COMMANDS
     return parts[0], LEVEL_OF_ROOM.get(parts[0])
 

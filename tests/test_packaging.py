@@ -30,6 +30,7 @@ PINNED_EXTRAS = (
     "cloud",
     "parquet",
     "emulators",
+    "tpu",
 )
 CONSTRAINTS = sorted((ROOT / "constraints").glob("py*.txt"))
 
@@ -88,6 +89,7 @@ def test_constraints_pin_what_is_declared(metadata, path):
     declared = list(metadata["install_requires"])
     for extra in PINNED_EXTRAS:
         declared += metadata["extras_require"][extra]
+    declared.append("libtpu>=0")  # what jax[tpu] brings
     for requirement in map(Requirement, declared):
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{requirement.name} is not pinned"

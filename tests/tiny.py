@@ -54,6 +54,18 @@ SR = {
     "sampler": {"num_steps": 2, "guidance_weight": 1.0, "aug_level": 0.1},
 }
 
+# Networks for what does not depend on them: half the time to compile.
+ONE_LEVEL = {
+    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]},
+    "sr": {
+        "channels": [8],
+        "num_res_blocks": [1],
+        "strides": [2],
+        "self_attention": [False],
+        "text_attention": [True],
+    },
+}
+
 
 def tiny_config(kind: str = "base", **changes) -> StageConfig:
     """Returns the config of a tiny "base" or "sr" stage, groups of keys merged."""

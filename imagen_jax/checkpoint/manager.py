@@ -9,10 +9,16 @@ from typing import Any, cast
 import jax
 import orbax.checkpoint as ocp
 
-from imagen_jax.checkpoint.reading import OTHER_RUN, errors_explained, in_own_memory
+from imagen_jax.checkpoint.reading import (
+    OTHER_RUN,
+    check_values,
+    errors_explained,
+    in_own_memory,
+)
 from imagen_jax.config import StageConfig
 from imagen_jax.config_file import to_dict
 from imagen_jax.errors import UserError
+from imagen_jax.parallel.checksums import tree_checksums
 from imagen_jax.retention import StepChoice, choose_step, kept_steps
 
 FOLDER = "checkpoints"
@@ -66,7 +72,10 @@ class Checkpoints:
         metrics = None
         if self._best and heldout_loss is not None and math.isfinite(heldout_loss):
             metrics = {"heldout_loss": heldout_loss}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            checksums=ocp.args.JsonSave(tree_checksums(state)),
+        )
         self._manager.save(step, args=args, metrics=metrics)
 
     def restore(self, abstract_state: Any) -> Any:
@@ -77,8 +86,11 @@ class Checkpoints:
         """
         step = self._manager.latest_step()
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        with errors_explained(f"{self._manager.directory}/{step}", OTHER_RUN):
-            return in_own_memory(self._manager.restore(step, args=args)["state"])
+        folder = Path(self._manager.directory) / str(step)
+        with errors_explained(str(folder), OTHER_RUN):
+            state = self._manager.restore(step, args=args)["state"]
+            check_values(folder, state, str(folder))
+            return in_own_memory(state)
 
     def wait(self) -> None:
         """Returns when all that was saved is on disk."""
@@ -122,8 +134,11 @@ def restore_ema_params(
             )
         )
         other = f"is of another model than {workdir}/config.json"
-        with errors_explained(f"{folder}/{chosen}", other):
-            return manager.restore(chosen, args=args)["state"]["ema_params"][name]
+        checkpoint = folder / str(chosen)
+        with errors_explained(str(checkpoint), other):
+            state = manager.restore(chosen, args=args)["state"]
+            check_values(checkpoint, state, str(checkpoint))
+            return state["ema_params"][name]
 
 
 def write_config(workdir: Path, config: StageConfig) -> None:

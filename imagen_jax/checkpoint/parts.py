@@ -7,7 +7,13 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from imagen_jax.checkpoint.reading import OTHER_RUN, errors_explained, in_own_memory
+from imagen_jax.checkpoint.reading import (
+    OTHER_RUN,
+    check_values,
+    errors_explained,
+    in_own_memory,
+)
+from imagen_jax.parallel.checksums import tree_checksums
 
 
 class PartWriter:
@@ -32,22 +38,28 @@ class PartWriter:
                 (jax.Array, arrays)
             ),
         )
+        # The other way tells its own process through a key that all would set, and one
+        # would write into a folder that only another one has made.
+        at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         self._writer = ocp.AsyncCheckpointer(
             ocp.CompositeCheckpointHandler(
-                composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+                composite_options=ocp.CompositeOptions(
+                    multiprocessing_options=options, async_options=at_once
+                ),
                 state=handler,
+                checksums=ocp.JsonCheckpointHandler(multiprocessing_options=options),
             ),
             multiprocessing_options=options,
-            # The other way tells its own process through a key that all would set.
-            async_options=ocp.options.AsyncOptions(
-                create_directories_asynchronously=False
-            ),
+            async_options=at_once,
         )
 
     def start(self, folder: Path, state: Any) -> None:
         """Starts writing `state`; it is copied off the devices before this returns."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(state),
+            checksums=ocp.args.JsonSave(tree_checksums(state)),
+        )
         self._writer.save(folder.absolute(), args=args, force=True)
 
     def wait(self) -> None:
@@ -80,7 +92,9 @@ def restore_parts(folder: Path, abstract_state: Any, name: str) -> Any:
         ocp.Checkpointer(handler, multiprocessing_options=options) as reader,
         errors_explained(name, OTHER_RUN),
     ):
-        return in_own_memory(reader.restore(folder.absolute(), args=args)["state"])
+        state = reader.restore(folder.absolute(), args=args)["state"]
+        check_values(folder, state, name)
+        return in_own_memory(state)
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

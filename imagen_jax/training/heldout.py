@@ -127,11 +127,14 @@ class HeldoutLoss:
             if self._encode_fn:
                 batch = batch._replace(text=self._encode_fn(batch.text))
             place = np.int32(number * self._batch_size)
+            # One after another; `parallel.checksums` has the reason.
             parts += [
-                self._partial_means(params, batch, place, np.int32(time))
+                jax.device_get(
+                    self._partial_means(params, batch, place, np.int32(time))
+                )
                 for time in range(self._num_times)
             ]
-        return np.stack(jax.device_get(parts)).sum(axis=0, dtype=np.float64)
+        return np.stack(parts).sum(axis=0, dtype=np.float64)
 
 
 def _batch_size(stage: Stage, mesh: Mesh, count: int) -> int:

@@ -102,7 +102,7 @@ def test_ddpm_step(diffusers, torch, variance_type, gamma, kind):
             to_jax(z), prediction, logsnr_t, logsnr_s, to_jax(noise), gamma
         )
         np.testing.assert_allclose(
-            to_torch_order(ours), theirs.numpy(), rtol=2e-4, atol=2e-4
+            to_torch_order(ours), theirs.numpy(), rtol=1e-6, atol=1e-4
         )
 
 
@@ -128,7 +128,7 @@ def test_ddim_step(diffusers, torch, eta, kind):
         prediction = to_prediction(kind, to_jax(output), to_jax(z), logsnr_t)
         ours = ddim_step(to_jax(z), prediction, logsnr_t, logsnr_s, to_jax(noise), eta)
         np.testing.assert_allclose(
-            to_torch_order(ours), theirs.numpy(), rtol=2e-4, atol=2e-4
+            to_torch_order(ours), theirs.numpy(), rtol=1e-6, atol=1e-4
         )
 
 

@@ -5,6 +5,7 @@ the same noise at every step; every z that the network would see must agree. dif
 solvers work in sigma, here the noise over the picture, and end at sigma 0 as here.
 """
 
+import importlib
 import inspect
 
 import jax
@@ -28,6 +29,14 @@ SHAPE = (2, 3, 4, 4)
 NUM_STEPS = 12
 # Up to log-SNR -8.6: from below -9 Heun's steps here are Euler's, theirs are not.
 BETAS = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.017}
+# Without sigmas of their own; they step from level to level of a table of alphas.
+TABLED = {
+    ("ddpm", 0.0): ("DDPMScheduler", {"variance_type": "fixed_small"}, {}),
+    ("ddpm", 1.0): ("DDPMScheduler", {"variance_type": "fixed_large"}, {}),
+    ("ddim", 0.0): ("DDIMScheduler", {}, {"eta": 0.0}),
+    ("ddim", 0.4): ("DDIMScheduler", {}, {"eta": 0.4}),
+    ("ddim", 1.0): ("DDIMScheduler", {}, {"eta": 1.0}),
+}
 SOLVERS = {
     ("dpmpp_2m", 0.0): ("DPMSolverMultistepScheduler", {}),
     ("dpmpp_2m", 1.0): (
@@ -136,6 +145,30 @@ def test_every_evaluation_and_the_result(
         assert level == pytest.approx(their_level, abs=1e-5)
         np.testing.assert_allclose(z, their_z, atol=1e-4)
     np.testing.assert_allclose(end, result, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "stochasticity"), list(TABLED))
+def test_every_ancestral_and_ddim_step(
+    diffusers, torch, monkeypatch, kind, stochasticity
+):
+    name, options, of_step = TABLED[kind, stochasticity]
+    scheduler = getattr(diffusers, name)(
+        1000, prediction_type="sample", clip_sample=False, **BETAS, **options
+    )
+    scheduler.set_timesteps(NUM_STEPS)
+    z_1, x0s, noises = (torch.tensor(x, dtype=torch.float32) for x in arrays())
+    module = importlib.import_module(type(scheduler).__module__)
+    sample, seen = z_1, []
+    for step, x0, noise in zip(scheduler.timesteps, x0s, noises, strict=False):
+        seen.append(np.float64(sample.numpy()))
+        monkeypatch.setattr(module, "randn_tensor", lambda *_, n=noise, **__: n)
+        sample = scheduler.step(x0, step, sample, **of_step).prev_sample
+    alpha_bars = scheduler.alphas_cumprod[scheduler.timesteps]
+    levels = torch.log(alpha_bars / (1 - alpha_bars)).numpy()
+    found, end = ours(kind, stochasticity, [*levels, levels[-1] + 1.0])
+    for (_, z), their_z in zip(found, seen, strict=True):
+        np.testing.assert_allclose(z, their_z, atol=1e-4)
+    np.testing.assert_allclose(end, sample.numpy(), atol=1e-5)
 
 
 def test_karras_spacing(diffusers):

@@ -102,7 +102,9 @@ def _torch_pickle(name: bytes, num: int) -> bytes:
 def _run() -> tuple[Path, Any]:
     """Returns a folder with a run's checkpoints, and their state; made once."""
     folder = Path(tempfile.mkdtemp(prefix="run-"))
-    layer = {"kernel": np.arange(12.0, dtype=np.float32).reshape(3, 4)}
+    # A file of its own has only what is large and cannot be compressed.
+    kernel = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    layer = {"kernel": kernel, "bias": np.arange(4, dtype=np.float32)}
     state = {"step": np.int32(2), "ema_params": {EMA: {"layer": layer}}}
     checkpoints = Checkpoints(folder, 2)
     for step in (1, 2):  # another state, which must not be taken for the newest

@@ -264,10 +264,13 @@ def test_two_hosts_for_real(tools):
     assert "job: stopped" in tools.run("tpu_vm.sh", "status", *VM).stdout
     assert "saved" in tools.run("tpu_vm.sh", "logs", *VM).stdout
     tools.run("tpu_vm.sh", "run", *VM, "--", "train", "--ends=2")
+    # Both hosts': the first refusal already is the job's.
+    ended = [host / "imagen_jax_job" / "status" for host in hosts]
     deadline = time.monotonic() + 30
-    while "running" in (status := tools.run("tpu_vm.sh", "status", *VM).stdout):
+    while not all(path.exists() for path in ended):
         assert time.monotonic() < deadline
-    assert "job: refused" in status
+        time.sleep(0.05)
+    assert "job: refused" in tools.run("tpu_vm.sh", "status", *VM).stdout
 
     # A reboot: the process is gone and left no status.
     for host in hosts:

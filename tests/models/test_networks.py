@@ -214,6 +214,26 @@ def test_t34_the_efficient_unet_resamples_once_per_level():
     assert shapes["sizes"] == [16, 8, 8, 8]  # into each DBlock, then each UBlock
 
 
+@pytest.mark.parametrize("skip", ["add", "concat"])
+def test_the_usual_order_has_the_same_parameters_and_more_work(skip, fill_params):
+    stages = [
+        tiny_stage("sr", network={"skip": skip, "resampling": order})
+        for order in ("first", "last")
+    ]
+    shapes = [jax.eval_shape(each.init_params, jax.random.key(0)) for each in stages]
+    assert shapes[0] == shapes[1]
+    z, logsnr, cond = inputs(stages[0])
+    params = filled(stages[0], fill_params)
+    outputs = [run(each, params, z, logsnr, cond) for each in stages]
+    assert outputs[1].shape == z.shape
+    assert not np.allclose(*outputs)
+    flops = [
+        run.lower(each, params, z, logsnr, cond).cost_analysis()["flops"]
+        for each in stages
+    ]
+    assert 2 * flops[0] < flops[1] < 5 * flops[0]
+
+
 def test_t35_sr1024_has_no_self_attention_anywhere():
     """Red if a middle or level attention keeps image keys in the text-only network."""
     off = [False, False]

@@ -12,26 +12,17 @@ from imagen_jax.evaluation.super_resolution import psnr
 from imagen_jax.training.doctor import examine
 from imagen_jax.training.health.faults import NEXT_STEPS
 from imagen_jax.training.overfit import fake_text
-from tests.tiny import TOKENS, WIDTH, tiny_config
+from tests.tiny import ONE_LEVEL, TOKENS, WIDTH, tiny_config
 
 # What learns soonest, so that a healthy run is short.
 QUICK = {"prediction": "x0", "weighting": "x0", "times": "low_discrepancy"}
 ONE_AVERAGE = {"ema_decays": [0.9]}
-ONE_LEVEL = {  # compiles soonest
-    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [False]},
-    "sr": {
-        "channels": [8],
-        "num_res_blocks": [1],
-        "strides": [2],
-        "self_attention": [False],
-        "text_attention": [True],
-    },
-}
+NETWORKS = {**ONE_LEVEL, "base": {**ONE_LEVEL["base"], "attention": [False]}}
 TEXT_FN = functools.partial(fake_text, width=WIDTH, max_length=TOKENS)
 
 
 def diagnose(kind, text_fn=TEXT_FN, **changes):
-    settings = {"diffusion": QUICK, "network": ONE_LEVEL[kind], "train": ONE_AVERAGE}
+    settings = {"diffusion": QUICK, "network": NETWORKS[kind], "train": ONE_AVERAGE}
     config = tiny_config(kind, **{**settings, **changes})
     lines = []
     source = SyntheticSource(64, config.resolution)

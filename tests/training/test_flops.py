@@ -16,19 +16,9 @@ from imagen_jax.training.flops import count_flops, training_flops
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import init_state
 from imagen_jax.training.step import train_step
-from tests.tiny import tiny_batch, tiny_config, tiny_text
+from tests.tiny import ONE_LEVEL, tiny_batch, tiny_config, tiny_text
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
-SMALLEST = {
-    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]},
-    "sr": {
-        "channels": [8],
-        "num_res_blocks": [1],
-        "strides": [2],
-        "self_attention": [False],
-        "text_attention": [True],
-    },
-}
 MATRIX = jnp.ones((6, 5))
 PICTURE = jnp.ones((2, 8, 8, 3))
 PRODUCT = 2 * 6 * 5 * 6  # of MATRIX and its transpose
@@ -113,7 +103,7 @@ def step_flops(config):
 @pytest.mark.slow
 def test_training_is_three_times_the_forward_pass():
     """The first layers' inputs need no gradient, so it is a little less."""
-    config = tiny_config(network=SMALLEST["base"])
+    config = tiny_config(network=ONE_LEVEL["base"])
     stage = build_stage(config, platform="tpu")
     params = jax.eval_shape(stage.init_params, jax.random.key(0))
     z, text = jnp.zeros((1, 8, 8, 3)), tiny_text(1)
@@ -125,8 +115,8 @@ def test_training_is_three_times_the_forward_pass():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["base", "sr"])
 def test_training_is_that_of_the_step_and_recomputation_is_not_counted(kind):
-    config = tiny_config(kind, network=SMALLEST[kind])
-    with_remat = tiny_config(kind, network={**SMALLEST[kind], "remat": True})
+    config = tiny_config(kind, network=ONE_LEVEL[kind])
+    with_remat = tiny_config(kind, network={**ONE_LEVEL[kind], "remat": True})
     flops = training_flops(config)
     assert training_flops(with_remat) == flops
     pictures = config.train.batch_size
@@ -137,7 +127,7 @@ def test_training_is_that_of_the_step_and_recomputation_is_not_counted(kind):
 
 @pytest.mark.slow
 def test_crops_count_at_their_size():
-    network = SMALLEST["sr"]
+    network = ONE_LEVEL["sr"]
     whole = training_flops(tiny_config("sr", network=network))
     crops = training_flops(tiny_config("sr", network=network, data={"crop_size": 8}))
     assert 0.24 < crops / whole < 0.4  # a quarter of the pixels, the text as before

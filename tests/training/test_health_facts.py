@@ -18,19 +18,10 @@ from imagen_jax.training.health.target import target_facts
 from imagen_jax.training.health.weights import MovementMeter
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import TrainState, init_state
-from tests.tiny import tiny_batch, tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_batch, tiny_stage
 
 STEP = jnp.zeros((), jnp.int32)
-ONE_LEVEL = {  # compiles soonest
-    "base": {"channel_mults": [1], "num_res_blocks": [1], "attention": [False]},
-    "sr": {
-        "channels": [8],
-        "num_res_blocks": [1],
-        "strides": [2],
-        "self_attention": [False],
-        "text_attention": [True],
-    },
-}
+NETWORKS = {**ONE_LEVEL, "base": {**ONE_LEVEL["base"], "attention": [False]}}
 
 
 def arrays(batch):
@@ -91,7 +82,7 @@ def test_what_is_fed_in_place_of_the_picture_is_unexplained(monkeypatch):
 def test_a_silent_network_has_the_error_of_a_constant(prediction, fill_params):
     """These pictures' mean is near 0, and so is the best constant."""
     settings = {"prediction": prediction}
-    stage = tiny_stage(diffusion=settings, network=ONE_LEVEL["base"])
+    stage = tiny_stage(diffusion=settings, network=NETWORKS["base"])
     silent = jax.tree.map(jnp.zeros_like, params_of(stage, fill_params))
     facts = errors_of(stage, silent, tiny_batch(stage))
     np.testing.assert_allclose(facts.learned / facts.constant, 1.0, atol=0.15)
@@ -107,8 +98,8 @@ def test_what_the_sampler_reads_as_the_picture_has_no_loss(prediction):
 
 
 def test_parts_of_a_batch_give_the_same_errors(fill_params):
-    whole = tiny_stage(network=ONE_LEVEL["base"])
-    parts = tiny_stage(network=ONE_LEVEL["base"], train={"microbatches": 2})
+    whole = tiny_stage(network=NETWORKS["base"])
+    parts = tiny_stage(network=NETWORKS["base"], train={"microbatches": 2})
     params, batch = params_of(whole, fill_params), tiny_batch(whole)
     a, b = (errors_of(stage, params, batch) for stage in (whole, parts))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 1e-3, 1e-6), a, b)
@@ -144,7 +135,7 @@ def test_one_changed_element_is_a_movement():
 
 @pytest.mark.slow
 def test_a_mesh_finds_what_one_device_finds():
-    stage = tiny_stage("sr", network=ONE_LEVEL["sr"])
+    stage = tiny_stage("sr", network=NETWORKS["sr"])
     optimizer = make_optimizer(stage.config.optimizer, 12)
     state = init_state(stage, optimizer, jax.random.key(0))
     moved = state._replace(params=jax.tree.map(lambda x: 1.1 * x, state.params))

@@ -1,4 +1,3 @@
-import itertools
 import json
 import os
 import signal
@@ -14,22 +13,31 @@ from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.parallel.sharding import constrain_batch
 from imagen_jax.stage import build_stage
 from imagen_jax.training.loop import train
-from tests.tiny import tiny_batch, tiny_config
+from tests.tiny import ONE_LEVEL, tiny_batch, tiny_config
 
 
 class Killed(Exception):
     """Stands for a process that ends between two steps."""
 
 
-def run(workdir, *, stop_before=None, preview_fn=None, action=None, **changes):
-    """Trains a tiny stage; before batch `stop_before` it takes `action`, or dies."""
-    smallest = {"channel_mults": [1], "num_res_blocks": [1], "attention": [True]}
-    changes["network"] = {**smallest, **changes.get("network", {})}
+def run(
+    workdir, *, stop_before=None, preview_fn=None, action=None, asked=None, **changes
+):
+    """Trains a tiny stage; before batch `stop_before` it takes `action`, or dies.
+
+    The batches asked for, (start, stop), are appended to `asked`.
+    """
+    changes["network"] = {**ONE_LEVEL["base"], **changes.get("network", {})}
     config = tiny_config(mesh={"data": 4, "fsdp": 2}, **changes)
     stage = build_stage(config, constrain=constrain_batch)
 
     def batches(start, stop):
-        for k in range(start, stop):
+        if asked is not None:
+            asked.append((start, stop))
+        return drawn(range(start, stop))
+
+    def drawn(numbers):
+        for k in numbers:
             if k == stop_before:
                 if action is None:
                     raise Killed
@@ -52,26 +60,34 @@ def uninterrupted(tmp_path_factory):
     return workdir, run(workdir)
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, uninterrupted):
-    for stop_before in (6, 9):  # between the checkpoints at 4, 8 and 12
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A run that died between the checkpoints at 4, 8 and 12, and what it asked for."""
+    workdir, asked = tmp_path_factory.mktemp("interrupted"), []
+    for stop_before in (6, 9):
         with pytest.raises(Killed):
-            run(tmp_path, stop_before=stop_before)
-    assert_equal_bitwise(run(tmp_path), uninterrupted[1])
+            run(workdir, stop_before=stop_before, asked=asked)
+    return workdir, run(workdir, asked=asked), asked
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(interrupted, uninterrupted):
+    assert_equal_bitwise(interrupted[1], uninterrupted[1])
 
 
 def test_metrics_of_a_resumed_run_are_those_of_an_uninterrupted_one(
-    tmp_path, uninterrupted
+    interrupted, uninterrupted
 ):
-    with pytest.raises(Killed):
-        run(tmp_path, stop_before=6)
-    run(tmp_path)
     losses = []
-    for workdir in (tmp_path, uninterrupted[0]):
+    for workdir in (interrupted[0], uninterrupted[0]):
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         entries = [json.loads(line) for line in lines]
         losses.append([(entry["step"], entry["loss"]) for entry in entries])
     assert losses[0] == losses[1]
     assert [step for step, _ in losses[0]] == list(range(1, 13))
+
+
+def test_batches_are_asked_for_from_the_step_to_resume(interrupted):
+    assert interrupted[2] == [(0, 12), (4, 12), (8, 12)]
 
 
 def test_sigterm_checkpoints_and_the_run_resumes(tmp_path, uninterrupted):
@@ -85,7 +101,9 @@ def test_sigterm_checkpoints_and_the_run_resumes(tmp_path, uninterrupted):
 
 def test_a_finished_run_has_nothing_left_to_do(uninterrupted):
     workdir, state = uninterrupted
-    assert_equal_bitwise(run(workdir, stop_before=0), state)
+    asked = []
+    assert_equal_bitwise(run(workdir, stop_before=0, asked=asked), state)
+    assert asked == [(12, 12)]
 
 
 def test_previews_get_the_averaged_parameters_on_their_period(tmp_path):
@@ -162,20 +180,3 @@ def test_too_many_non_finite_updates_stop_the_run(tmp_path):
 def test_mesh_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match="does not make 8 devices"):
         make_mesh(MeshConfig(data=3))
-
-
-def test_batches_are_asked_for_from_the_step_to_resume(tmp_path):
-    asked = []
-    config = tiny_config()
-    stage = build_stage(config)
-
-    def batches(start, stop):
-        asked.append((start, stop))
-        return itertools.islice(
-            (tiny_batch(stage, seed=k) for k in itertools.count(start)), stop - start
-        )
-
-    mesh = make_mesh(MeshConfig())
-    train(stage, mesh, batches, tmp_path)
-    train(stage, mesh, batches, tmp_path)
-    assert asked == [(0, 12), (12, 12)]

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import ROOT
 
 MB = 2**20
+BOUND = 1.05
 
 
 def run(workdir, *flags):
@@ -39,11 +40,13 @@ def test_peak_memory_after_resume_is_that_of_a_fresh_run(tmp_path):
     # It also compiles: the others find that in the cache.
     run(tmp_path / "resumed", "--save")
     state, fresh = run(tmp_path / "fresh")
-    # How far reading is ahead of copying differs by some per cent from run to run.
-    resumed = min(run(tmp_path / "resumed")[1] for _ in range(2))
+    resumed = run(tmp_path / "resumed")[1]
+    if resumed > BOUND * fresh:
+        # How far reading is ahead of copying differs by some per cent from run to run.
+        resumed = run(tmp_path / "resumed")[1]
     print(
         f"state {state / MB:.0f} MB, peak fresh {fresh / MB:.0f} MB, resumed "
         f"{resumed / MB:.0f} MB: {resumed / fresh:.3f} of it"
     )
     assert state >= 300 * MB
-    assert resumed <= 1.05 * fresh
+    assert resumed <= BOUND * fresh

@@ -60,7 +60,7 @@ def write_workdir(stage, params, folder, step: int) -> None:
     write_config(folder, stage.config)
     zeros = jax.tree.map(jnp.zeros_like, params)
     averages = {"0.9": params, "0.99": zeros}
-    state = {"step": step, "params": zeros, "ema_params": averages}
+    state = {"step": jnp.int32(step), "params": zeros, "ema_params": averages}
     checkpoints = Checkpoints(folder)
     checkpoints.save(step, state)
     checkpoints.close()

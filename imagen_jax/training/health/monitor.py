@@ -99,9 +99,9 @@ class HealthMonitor:
           batch: a global batch.
         """
         count = jnp.int32(step)
-        facts = self._batch_facts(self._root_key, count, batch)
-        target = self._target_facts(self._root_key, count, batch)
-        facts, target = jax.device_get((facts, target))
+        # One after another; `parallel.checksums` has the reason.
+        facts = jax.device_get(self._batch_facts(self._root_key, count, batch))
+        target = jax.device_get(self._target_facts(self._root_key, count, batch))
         findings = [
             *picture_findings(facts),
             *text_findings(self._config, facts),

@@ -14,11 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt32
 
+from imagen_jax.parallel.checksums import checksum, mixed_places
 from imagen_jax.parallel.sharding import replicated
 from imagen_jax.training.state import TrainState
-
-_SPREAD = np.uint32(0x9E3779B1)  # 2^32 / golden ratio, odd
-_ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # MurmurHash3's last mixing
 
 
 class Trace(NamedTuple):
@@ -54,16 +52,17 @@ class MovementMeter:
         """
         trees = {"params": state.params}
         trees |= {f"ema/{name}": ema for name, ema in state.ema_params.items()}
+        # One after another; `parallel.checksums` has the reason.
         traced = {
             name: [
-                self._trace(leaf, np.uint32(seed))
+                jax.device_get(self._trace(leaf, np.uint32(seed)))
                 for seed, leaf in enumerate(jax.tree.leaves(tree))
             ]
             for name, tree in trees.items()
         }
         after = {
             name: Trace(*map(np.array, zip(*leaves, strict=True)))
-            for name, leaves in jax.device_get(traced).items()
+            for name, leaves in traced.items()
         }
         before, self._before = self._before, after
         return {name: _share_moved(before[name], after[name]) for name in before}
@@ -84,14 +83,6 @@ def _trace(
     Both are element-wise but for a sum, so that a sharded leaf stays where it is.
     """
     leaf = leaf.astype(jnp.float32)
-    place = jnp.full(leaf.shape, seed)
-    for axis in range(leaf.ndim):
-        axis_place = jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-        place = place * _SPREAD + axis_place
-    for shift, factor in _ROUNDS:
-        place = (place ^ (place >> np.uint32(shift))) * np.uint32(factor)
-    signs = 1.0 - 2.0 * (place >> np.uint32(31)).astype(jnp.float32)
-    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-    # An odd factor keeps every bit; sums modulo 2^32 are the same in any order.
-    checksum = jnp.sum(bits * (place | np.uint32(1)), dtype=jnp.uint32)
-    return jnp.sum(signs * leaf), checksum
+    places = mixed_places(leaf.shape, seed)
+    signs = 1.0 - 2.0 * (places >> np.uint32(31)).astype(jnp.float32)
+    return jnp.sum(signs * leaf), checksum(leaf, places)
