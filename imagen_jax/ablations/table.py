@@ -66,7 +66,7 @@ ABLATIONS = {
                 ("network.text_attention=False", "network.text_pooling=mean"),
             ),
         ),
-        steps=110,
+        steps=200,
     ),
     "thresholding": Ablation(
         "At guidance weight 10, does dynamic thresholding saturate less than static "
@@ -97,7 +97,7 @@ ABLATIONS = {
         "quickstart_base.py",
         "object_accuracy_reworded",
         tuple(Arm(name, encoder=name) for name in STAND_INS),
-        steps=50,
+        steps=75,
         reworded=True,
     ),
     "order": Ablation(
