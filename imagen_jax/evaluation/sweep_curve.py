@@ -139,7 +139,7 @@ def plot_curves(
     Raises:
       UserError: matplotlib is missing.
     """
-    figure_module = import_optional("matplotlib.figure", "notebook")
+    figure_module = import_optional("matplotlib.figure", "eval")
     x, y = figures
     figure = figure_module.Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import jax
 import numpy as np
@@ -126,6 +127,14 @@ def test_bad_input_is_one_sentence(run, axes, flags, sentence, tmp_path):
     assert sentence in err[-1]
     assert not any(line.startswith("Traceback") for line in err)
     assert not (tmp_path / "out" / "sweep.json").exists()
+
+
+def test_without_matplotlib_nothing_is_drawn(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, _, err = run()
+    assert status == 2
+    assert 'pip install "imagen_jax[eval]"' in err[-1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_belongs_to_another_sweep_is_refused(run, tmp_path):
