@@ -11,6 +11,7 @@ Flags and wiring only; the loop is `imagen_jax.training.loop`.
 
 import argparse
 import logging
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
@@ -22,6 +23,7 @@ from imagen_jax.data.pipeline import BatchMaker, iterate
 from imagen_jax.data.sources.opening import open_source
 from imagen_jax.errors import UserError, run_command
 from imagen_jax.host_memory import keep_freed_memory
+from imagen_jax.interfaces import Batch
 from imagen_jax.parallel.distributed import add_flags, join
 from imagen_jax.parallel.mesh import check_batch_size, data_shard, make_mesh
 from imagen_jax.parallel.sharding import constrain_batch, unsharded_by_tensor
@@ -29,7 +31,7 @@ from imagen_jax.preview import make_preview
 from imagen_jax.stage import build_stage
 from imagen_jax.text_source import open_training_text, with_identity
 from imagen_jax.training.heldout import HeldoutLoss
-from imagen_jax.training.loop import train
+from imagen_jax.training.loop import compile_step, train
 from imagen_jax.training.profile import parse_window
 from imagen_jax.workdir import open_workdir
 
@@ -62,6 +64,13 @@ def main() -> None:
         cache=config.data.cache,
         max_bad_share=config.data.max_bad_share,
     )
+
+    def batches_fn(start: int, stop: int) -> Iterator[Batch]:
+        return iterate(maker, start, stop, config.data.num_threads)
+
+    if flags.compile_only:
+        compile_step(stage, mesh, batches_fn, text.encode_fn)
+        return
     preview = heldout = None
     if config.train.preview_every:
         source = open_source(config.preview.source)
@@ -78,7 +87,7 @@ def main() -> None:
     train(
         stage,
         mesh,
-        lambda start, stop: iterate(maker, start, stop, config.data.num_threads),
+        batches_fn,
         workdir,
         encode_fn=text.encode_fn,
         preview_fn=preview,
@@ -115,14 +124,24 @@ def parse_flags() -> tuple[argparse.Namespace, list[str]]:
         metavar="START:STOP",
         help="trace the steps START to STOP - 1 to WORKDIR/profile",
     )
+    parser.add_argument(
+        "--compile_only",
+        action="store_true",
+        help="compile the step into JAX_COMPILATION_CACHE_DIR and end",
+    )
     add_flags(parser)
     flags, rest = parser.parse_known_args()
     overrides = [argument.removeprefix("--config.") for argument in rest]
     if unknown := [a for a in rest if not a.startswith("--config.")]:
         raise UserError(
             f"unknown flag {unknown[0]!r}; flags are --config, --workdir, --platform, "
-            "--init_from, --freeze, --profile, --coordinator, --num_processes, "
-            "--process_id and --config.FIELD=VALUE"
+            "--init_from, --freeze, --profile, --compile_only, --coordinator, "
+            "--num_processes, --process_id and --config.FIELD=VALUE"
+        )
+    if flags.compile_only and not jax.config.jax_compilation_cache_dir:
+        raise UserError(
+            "--compile_only keeps the program in JAX's compile cache, and there is "
+            "none; name a folder in JAX_COMPILATION_CACHE_DIR"
         )
     if flags.platform:
         overrides.append(f"platform={flags.platform}")

@@ -134,6 +134,35 @@ def train(
     return state
 
 
+def compile_step(
+    stage: Stage,
+    mesh: Mesh,
+    batches_fn: BatchesFn,
+    encode_fn: EncodeFn | None = None,
+) -> None:
+    """Compiles the step that `train` takes into JAX's compile cache; takes none.
+
+    For a process that ends with it. On a CPU, the steps of the process that compiled
+    them take up to a third longer than those of one that reads them from the cache
+    (`benchmarks/compiled_apart.py`).
+
+    Args:
+      stage: as `train` takes it, like the others.
+      mesh: the devices.
+      batches_fn: its first batch is read for the shapes.
+      encode_fn: the frozen text encoder, where batches carry tokens.
+    """
+    with jax.set_mesh(mesh):
+        optimizer = make_optimizer(stage.config.optimizer, stage.config.train.num_steps)
+        shardings = state_shardings(stage, optimizer, mesh)
+        batch = to_global(next(batches_fn(0, 1)), mesh)
+        if encode_fn:
+            batch = batch._replace(text=encode_fn(batch.text))
+        step_fn = jit_train_step(stage, optimizer, shardings, mesh)
+        state = abstract_state(stage, optimizer, shardings)
+        step_fn.lower(jax.random.key(stage.config.seed), state, batch).compile()
+
+
 def state_shardings(
     stage: Stage, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> Any:
@@ -142,6 +171,20 @@ def state_shardings(
         functools.partial(init_state, stage, optimizer), jax.random.key(0)
     )
     return tree_shardings(abstract, mesh)
+
+
+def abstract_state(
+    stage: Stage, optimizer: optax.GradientTransformation, shardings: Any
+) -> Any:
+    """Returns a TrainState of ShapeDtypeStructs, sharded."""
+    init = functools.partial(init_state, stage, optimizer)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=sharding
+        ),
+        jax.eval_shape(init, jax.random.key(0)),
+        shardings,
+    )
 
 
 def restore_or_init(
@@ -153,21 +196,14 @@ def restore_or_init(
     init_from: str | None,
 ) -> TrainState:
     """Returns the newest checkpoint's state, or a fresh one; sharded either way."""
-    init = functools.partial(init_state, stage, optimizer)
-    key = jax.random.fold_in(jax.random.key(stage.config.seed), 0x1217)
     if checkpoints.latest_step() is None:
+        init = functools.partial(init_state, stage, optimizer)
+        key = jax.random.fold_in(jax.random.key(stage.config.seed), 0x1217)
         state = jax.jit(init, out_shardings=shardings)(key)
         return warm_start(state, stage.config, init_from, workdir)
     if init_from:
         say_ignored(init_from, workdir)
-    abstract = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=sharding
-        ),
-        jax.eval_shape(init, key),
-        shardings,
-    )
-    return checkpoints.restore(abstract)
+    return checkpoints.restore(abstract_state(stage, optimizer, shardings))
 
 
 def jit_train_step(

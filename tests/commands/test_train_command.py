@@ -11,6 +11,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import train
@@ -71,6 +72,45 @@ def test_trains_writes_and_resumes(tmp_path, monkeypatch, capfd, files):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert list((tmp_path / "run" / "logs").glob("events*"))
+
+
+@pytest.fixture
+def compile_cache(tmp_path):
+    """An empty folder in the place of the tests' compile cache."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path / "cache"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield tmp_path / "cache"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_compile_only_leaves_the_step_that_training_takes(
+    tmp_path, monkeypatch, capfd, files, compile_cache
+):
+    flags = (f"--config={files}/config.py", f"--workdir={tmp_path}/run")
+    flags += ("--config.train.num_steps=1",)
+    assert run(monkeypatch, capfd, train, *flags, "--compile_only")[0] == 0
+    (kept,) = compile_cache.glob("jit_train_step-*-cache")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert run(monkeypatch, capfd, train, *flags)[0] == 0
+    assert list(compile_cache.glob("jit_train_step-*-cache")) == [kept]
+
+
+def test_compile_only_without_a_cache_is_one_sentence(
+    tmp_path, monkeypatch, capfd, files, compile_cache
+):
+    jax.config.update("jax_compilation_cache_dir", None)
+    flags = (f"--config={files}/config.py", f"--workdir={tmp_path}/run")
+    status, _, err = run(monkeypatch, capfd, train, *flags, "--compile_only")
+    assert status == 2
+    assert "name a folder in JAX_COMPILATION_CACHE_DIR" in err[-1]
 
 
 def test_trains_with_the_encoder_inside_the_job(tmp_path, monkeypatch, capfd, files):
