@@ -37,7 +37,7 @@ OVERRIDES = ["data.source=synthetic:8", "data.store=STORE"]  # neither is opened
 
 def main() -> None:
     """Starts the processes, or is one."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time a step in two processes.")
     parser.add_argument("--config", default="configs/shapes.py")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--process", help=argparse.SUPPRESS)

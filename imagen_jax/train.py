@@ -138,7 +138,7 @@ def parse_flags() -> tuple[argparse.Namespace, list[str]]:
             "--init_from, --freeze, --profile, --compile_only, --coordinator, "
             "--num_processes, --process_id and --config.FIELD=VALUE"
         )
-    if flags.compile_only and not jax.config.jax_compilation_cache_dir:
+    if flags.compile_only and not jax.config.values["jax_compilation_cache_dir"]:
         raise UserError(
             "--compile_only keeps the program in JAX's compile cache, and there is "
             "none; name a folder in JAX_COMPILATION_CACHE_DIR"
