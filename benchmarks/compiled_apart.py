@@ -9,7 +9,6 @@ was a third slower; hence `train --compile_only`.
 """
 
 import argparse
-import functools
 import json
 import os
 import resource
@@ -20,16 +19,11 @@ import time
 
 import jax
 import numpy as np
-from train_step import random_batch
+from train_step import set_up
 
 from imagen_jax.config_file import load_config
 from imagen_jax.host_memory import keep_freed_memory
 from imagen_jax.parallel.mesh import make_mesh
-from imagen_jax.parallel.sharding import constrain_batch, to_global
-from imagen_jax.stage import build_stage
-from imagen_jax.training.loop import jit_train_step, state_shardings
-from imagen_jax.training.optimizer import make_optimizer
-from imagen_jax.training.state import init_state
 
 STEPS = 20
 OVERRIDES = ["data.source=synthetic:8", "data.store=STORE"]  # neither is opened
@@ -62,14 +56,8 @@ def measure(config_file: str) -> dict[str, float]:
     keep_freed_memory()
     config = load_config(config_file, OVERRIDES)
     mesh = make_mesh(config.mesh)
-    stage = build_stage(config, constrain=constrain_batch)
     with jax.set_mesh(mesh):
-        optimizer = make_optimizer(config.optimizer, config.train.num_steps)
-        shardings = state_shardings(stage, optimizer, mesh)
-        init = functools.partial(init_state, stage, optimizer)
-        state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
-        step_fn = jit_train_step(stage, optimizer, shardings, mesh)
-        root_key, batch = jax.random.key(1), to_global(random_batch(config), mesh)
+        step_fn, root_key, state, batch = set_up(config, mesh)
         costs = []
         for _ in range(1 + STEPS):
             before = _spent()

@@ -9,10 +9,13 @@ the peers' is. Prints one JSON line (`worker`).
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
+from jax.sharding import Mesh
 from race_configs import race_config
 from worker import parse_flags, run
 
@@ -32,15 +35,8 @@ def main() -> None:
     flags = parse_flags("Time one training step.")
     config = race_config(flags.model, flags.dtype, flags.batch)
     mesh = make_mesh(config.mesh)
-    stage = build_stage(config, constrain=constrain_batch)
     with jax.set_mesh(mesh):
-        optimizer = make_optimizer(config.optimizer, config.train.num_steps)
-        shardings = state_shardings(stage, optimizer, mesh)
-        init = functools.partial(init_state, stage, optimizer)
-        state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
-        step_fn = jit_train_step(stage, optimizer, shardings, mesh)
-        root_key, batch = jax.random.key(1), to_global(random_batch(config), mesh)
-
+        step_fn, root_key, state, batch = set_up(config, mesh)
         about = {
             "task": "train",
             "batch": config.train.batch_size,
@@ -56,6 +52,17 @@ def main() -> None:
             jax.block_until_ready((state, metrics))
 
         run(flags, step, about)
+
+
+def set_up(config: StageConfig, mesh: Mesh) -> tuple[Callable, jax.Array, Any, Batch]:
+    """Returns the jitted step and what it is called with: key, fresh state, batch."""
+    stage = build_stage(config, constrain=constrain_batch)
+    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
+    shardings = state_shardings(stage, optimizer, mesh)
+    init = functools.partial(init_state, stage, optimizer)
+    state = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
+    step_fn = jit_train_step(stage, optimizer, shardings, mesh)
+    return step_fn, jax.random.key(1), state, to_global(random_batch(config), mesh)
 
 
 def random_batch(config: StageConfig) -> Batch:
