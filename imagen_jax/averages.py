@@ -16,6 +16,7 @@ from imagen_jax.bundle_folder import WEIGHTS, file_sha256
 from imagen_jax.checkpoint import FOLDER, restore_ema_params
 from imagen_jax.config import StageConfig
 from imagen_jax.config_file import read_config
+from imagen_jax.parallel.sharding import leaf_name
 from imagen_jax.stage import Params, build_stage
 from imagen_jax.weights.safetensors import open_safetensors
 
@@ -102,14 +103,9 @@ def compare(found: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> Comparis
 def shapes_of(params: Params) -> dict[str, Shape]:
     """Returns the shape of each leaf by its name."""
     return {
-        tensor_name(keys): tuple(leaf.shape)
+        leaf_name(keys): tuple(leaf.shape)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-
-
-def tensor_name(keys: Any) -> str:
-    """Returns the name of a leaf from its path in the tree: "level/layer/kernel"."""
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def _open_bundle(path: Path, config: StageConfig) -> Averages:
@@ -153,7 +149,7 @@ def _open_workdir(folder: Path, config: StageConfig) -> Averages:
             )
         restored = restore_ema_params(folder, decay, tree, step)
         return {
-            tensor_name(keys): leaf
+            leaf_name(keys): leaf
             for keys, leaf in jax.tree_util.tree_leaves_with_path(restored)
         }
 

@@ -27,7 +27,6 @@ from imagen_jax.averages import (
     compare,
     open_averages,
     shapes_of,
-    tensor_name,
 )
 from imagen_jax.bundle_card import TrainedStage, card_text
 from imagen_jax.bundle_folder import (
@@ -40,6 +39,7 @@ from imagen_jax.bundle_folder import (
 from imagen_jax.cascade_config import check_joints
 from imagen_jax.config_file import read_config, to_dict
 from imagen_jax.errors import UserError, run_command
+from imagen_jax.parallel.sharding import leaf_name
 from imagen_jax.stage import Params, Stage, build_stage
 from imagen_jax.workdir import local_copy
 
@@ -76,10 +76,10 @@ def load_stage(
         places = dict.fromkeys(comparison.common, device)
     else:
         placed = jax.tree_util.tree_leaves_with_path(shardings_fn(abstract))
-        places = {tensor_name(keys): sharding for keys, sharding in placed}
+        places = {leaf_name(keys): sharding for keys, sharding in placed}
     tensors = averages.read(places)
     return stage, jax.tree_util.tree_map_with_path(
-        lambda keys, _: tensors[tensor_name(keys)], abstract
+        lambda keys, _: tensors[leaf_name(keys)], abstract
     )
 
 
@@ -89,7 +89,7 @@ def write_bundle(stage: Stage, params: Params, folder: Path) -> None:
     text = json.dumps(to_dict(stage.config), indent=2) + "\n"
     (folder / "config.json").write_text(text)
     tensors = {
-        tensor_name(keys): np.asarray(leaf).astype(ml_dtypes.bfloat16)
+        leaf_name(keys): np.asarray(leaf).astype(ml_dtypes.bfloat16)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     save_file(tensors, folder / WEIGHTS)

@@ -16,6 +16,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Shaped, UInt32
 
+from imagen_jax.parallel.sharding import leaf_name
+
 _SPREAD = np.uint32(0x9E3779B1)  # 2^32 / golden ratio, odd
 _ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1))  # MurmurHash3's last mixing
 
@@ -67,9 +69,7 @@ def tree_checksums(tree: Any, *, once: bool = False) -> dict[str, int]:
     # One after another: in each the devices wait for one another, and of many in flight
     # they may take all threads of a CPU before the last device has come to the first.
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): int(
-            compiled(_everywhere(leaf.sharding))(leaf)
-        )
+        leaf_name(path): int(compiled(_everywhere(leaf.sharding))(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 

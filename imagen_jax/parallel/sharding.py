@@ -35,7 +35,17 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp_(in|gate)/bias$", ("tensor",)),
     (r"mlp_out/kernel$", ("tensor", None)),
 )
-STACKED = re.compile(r"(^|/)layers/")
+_STACKED = re.compile(r"(^|/)layers/")
+
+
+def leaf_name(keys: Any) -> str:
+    """Returns the name of a leaf from its path in a tree: "level/layer/kernel"."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def is_stacked(path: str) -> bool:
+    """Returns whether a leaf's first axis is the layer, of several scanned together."""
+    return _STACKED.search(path) is not None
 
 
 def partition_spec(
@@ -49,7 +59,7 @@ def partition_spec(
       mesh: the mesh.
     """
     axes: list[str | None] = [None] * len(shape)
-    first = 1 if STACKED.search(path) else 0  # skip the layer axis
+    first = int(is_stacked(path))  # skip the layer axis
     for pattern, rule in RULES:
         if re.search(pattern, path) and len(rule) == len(shape) - first:
             for i, axis in enumerate(rule, start=first):
@@ -71,8 +81,8 @@ def tree_shardings(abstract_tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Returns a NamedSharding for each leaf of a tree of shapes."""
 
     def of_leaf(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, partition_spec(name, leaf.shape, mesh))
+        spec = partition_spec(leaf_name(path), leaf.shape, mesh)
+        return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(of_leaf, abstract_tree)
 
@@ -94,7 +104,7 @@ def unsharded_by_tensor(abstract_tree: Any, mesh: Mesh) -> list[str]:
     """Returns paths that a `tensor` rule names but that do not divide: replicated."""
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = leaf_name(path)
         ruled = any("tensor" in rule and re.search(p, name) for p, rule in RULES)
         if ruled and "tensor" not in partition_spec(name, leaf.shape, mesh):
             found.append(name)

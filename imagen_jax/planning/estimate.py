@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from imagen_jax.config import StageConfig
 from imagen_jax.parallel.mesh import check_batch_size, num_batch_shards
-from imagen_jax.parallel.sharding import partition_spec
+from imagen_jax.parallel.sharding import leaf_name, partition_spec
 from imagen_jax.planning.memory import (
     TrainBytes,
     chip_rows,
@@ -85,7 +85,7 @@ def step_sent_bytes(
     width = 2 if config.network.dtype == "bfloat16" else 4
     total = 0.0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = leaf_name(path)
         spec = partition_spec(name, leaf.shape, mesh)
         size = leaf.size // (mesh.shape["tensor"] if "tensor" in spec else 1)
         if "fsdp" in spec:

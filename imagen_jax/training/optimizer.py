@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jaxtyping import Array, Float, Int
 
 from imagen_jax.errors import UserError
+from imagen_jax.parallel.sharding import is_stacked, leaf_name
 from imagen_jax.stage import Params
 from imagen_jax.train_config import OptimizerConfig
+from imagen_jax.training.muon import muon
 
 
 def learning_rate(
@@ -66,14 +67,7 @@ def make_optimizer(
                 schedule, config.b1, config.b2, config.eps, weight_decay=decay
             )
         case "muon":
-            rule = optax.contrib.muon(
-                schedule,
-                weight_decay=decay,
-                adam_b1=config.b1,
-                adam_b2=config.b2,
-                muon_weight_dimension_numbers=muon_dimensions,
-                consistent_rms=0.2,  # updates as large as Adam's, so rates carry over
-            )
+            rule = muon(schedule, decay, adam_b1=config.b1, adam_b2=config.b2)
         case "adafactor":
             rule = per_layer(optax.adafactor(schedule, weight_decay_rate=decay or None))
     if config.clip_norm:
@@ -97,7 +91,7 @@ def freeze(
 
     def labels(params: Params) -> Any:
         return jax.tree_util.tree_map_with_path(
-            lambda keys, _: "frozen" if search(_path(keys)) else "trained", params
+            lambda keys, _: "frozen" if search(leaf_name(keys)) else "trained", params
         )
 
     partitioned = optax.partition(
@@ -114,7 +108,7 @@ def freeze(
 def _check_freeze(pattern: str, labels: Any) -> None:
     """Raises a UserError unless some parameters are frozen and some are trained."""
     label_of = {
-        _path(keys): label
+        leaf_name(keys): label
         for keys, label in jax.tree_util.tree_leaves_with_path(labels)
     }
     if len(set(label_of.values())) == 2:
@@ -131,29 +125,6 @@ def _check_freeze(pattern: str, labels: Any) -> None:
     )
 
 
-def _path(keys: Any) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator="/")
-
-
-def muon_dimensions(params: Params) -> Any:
-    """Returns which axes of each kernel are inputs and outputs; None = Adam instead.
-
-    A convolution's kernel `[k k c d]` is a matrix from its k k c inputs to d outputs. A
-    stacked kernel is one matrix per layer: an axis that is neither is a batch axis.
-    """
-
-    def of_leaf(path, leaf):
-        names = [getattr(entry, "key", None) for entry in path]
-        if names[-1] != "kernel":
-            return None
-        first = int("layers" in names)
-        return optax.contrib.MuonDimensionNumbers(
-            tuple(range(first, leaf.ndim - 1)), (leaf.ndim - 1,)
-        )
-
-    return jax.tree_util.tree_map_with_path(of_leaf, params)
-
-
 def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformation:
     """Returns `rule` applied to each layer of stacked parameters by itself.
 
@@ -168,10 +139,10 @@ def per_layer(rule: optax.GradientTransformation) -> optax.GradientTransformatio
         ),
     )
 
-    def label(path, leaf) -> str:
-        names = [getattr(entry, "key", None) for entry in path]
+    def label(keys, leaf) -> str:
         # One group per length: a vmap needs one size of the mapped axis.
-        return f"stacked_{leaf.shape[0]}" if "layers" in names else "single"
+        is_stack = is_stacked(leaf_name(keys))
+        return f"stacked_{leaf.shape[0]}" if is_stack else "single"
 
     def labels(params: Params):
         return jax.tree_util.tree_map_with_path(label, params)

@@ -34,11 +34,11 @@ from imagen_jax.averages import (
     compare,
     open_averages,
     shapes_of,
-    tensor_name,
 )
 from imagen_jax.config import ScheduleConfig, StageConfig
 from imagen_jax.errors import UserError
 from imagen_jax.parallel.distributed import raise_together, same_on_all
+from imagen_jax.parallel.sharding import leaf_name
 from imagen_jax.stage import Params
 from imagen_jax.training.state import TrainState
 from imagen_jax.workdir import local_copy
@@ -240,12 +240,12 @@ def _load(state: TrainState, source: Averages, names: list[str]) -> TrainState:
     fitting = set(names)
     shardings = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        if (name := tensor_name(keys)) in fitting:
+        if (name := leaf_name(keys)) in fitting:
             shardings[name] = leaf.sharding
     trees = (state.params, *state.ema_params.values())
     for tree in trees:
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            if tensor_name(keys) in shardings:
+            if leaf_name(keys) in shardings:
                 leaf.delete()
     loaded = source.read(shardings)
     # An array each: a step gives back the memory of all that it is given.
@@ -261,7 +261,7 @@ def _load(state: TrainState, source: Averages, names: list[str]) -> TrainState:
 
 def _overlay(params: Params, loaded: dict[str, jax.Array]) -> Params:
     return jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: loaded.get(tensor_name(keys), leaf), params
+        lambda keys, leaf: loaded.get(leaf_name(keys), leaf), params
     )
 
 

@@ -9,7 +9,6 @@ from imagen_jax.train_config import OptimizerConfig
 from imagen_jax.training.optimizer import (
     learning_rate,
     make_optimizer,
-    muon_dimensions,
     per_layer,
 )
 
@@ -74,17 +73,6 @@ def test_adafactor_of_a_stack_is_the_stack_of_adafactors():
         )
     alone, _ = rule.update(grads[0], rule.init(weights[0]), weights[0])
     np.testing.assert_allclose(got["out"]["kernel"], alone, rtol=1e-5, atol=1e-8)
-
-
-def test_muon_takes_each_layer_s_kernel_as_one_matrix():
-    params = {
-        "conv": {"kernel": jnp.zeros((3, 3, 4, 8)), "bias": jnp.zeros((8,))},
-        "run": {"layers": {"kernel": jnp.zeros((5, 3, 3, 4, 8))}},
-    }
-    dimensions = muon_dimensions(params)
-    assert dimensions["conv"]["kernel"] == ((0, 1, 2), (3,))
-    assert dimensions["run"]["layers"]["kernel"] == ((1, 2, 3), (4,))
-    assert dimensions["conv"]["bias"] is None
 
 
 def test_clipping_bounds_the_gradient():

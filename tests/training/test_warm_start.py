@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagen_jax import train
-from imagen_jax.averages import shapes_of, tensor_name
+from imagen_jax.averages import shapes_of
 from imagen_jax.bundle import load_stage, write_bundle
 from imagen_jax.bundle_folder import WEIGHTS
 from imagen_jax.checkpoint import Checkpoints, write_config
@@ -23,7 +23,7 @@ from imagen_jax.config import MeshConfig
 from imagen_jax.errors import UserError
 from imagen_jax.parallel import sharding
 from imagen_jax.parallel.mesh import make_mesh
-from imagen_jax.parallel.sharding import tree_shardings
+from imagen_jax.parallel.sharding import leaf_name, tree_shardings
 from imagen_jax.training.optimizer import make_optimizer
 from imagen_jax.training.state import TrainState, ema_names
 from imagen_jax.training.warm_start import RECORD, say_ignored, warm_start
@@ -43,7 +43,7 @@ def abstract_params(stage):
 
 def named(params) -> dict[str, np.ndarray]:
     return {
-        tensor_name(keys): np.asarray(leaf)
+        leaf_name(keys): np.asarray(leaf)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
 
