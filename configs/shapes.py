@@ -57,10 +57,10 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 32,
-                "num_steps": 7000,
+                "num_steps": 6700,
                 "ema_decays": [0.995],
                 "log_every": 20,
-                "checkpoint_every": 200,
+                "checkpoint_every": 500,
                 "keep_checkpoints": 1,
             },
             "sampler": {
