@@ -75,10 +75,9 @@ def optax_muon() -> optax.GradientTransformation:
 
         return jax.tree_util.tree_map_with_path(of_leaf, kernels)
 
-    rule = optax.contrib.muon(
+    return optax.contrib.muon(
         -1.0, muon_weight_dimension_numbers=dimensions, consistent_rms=UPDATE_RMS
     )
-    return rule
 
 
 def measure(name: str, rule: optax.GradientTransformation, grads: Params) -> Params:
