@@ -91,19 +91,18 @@ def test_no_gradient_gives_no_update():
     jax.tree.map(np.testing.assert_array_equal, updates, params)
 
 
-@pytest.mark.parametrize("axes", [(2, 1, 1), (8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("axes", [(2, 1, 1), (3, 1, 1), (8, 1, 1), (2, 2, 2)])
 def test_devices_that_share_the_work_get_the_same_update(axes):
-    """Four matrices of one size: shared by two devices, too few for eight."""
+    """Four of one size: shared by two, unevenly by three, too few for eight."""
     data, fsdp, tensor = axes
     devices = jax.devices()[: data * fsdp * tensor]
     mesh = make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor), devices)
     rule = scale_by_muon()
     grads = random_tree(0)
-    kernels = {
-        name: {"kernel": part["kernel"]}
-        for name, part in grads.items()
-        if "kernel" in part
-    }
+    # Without biases, which are not Muon's.
+    kernels = {name: part for name, part in grads.items() if name in ("again", "wide")}
+    kernels["conv"] = {"kernel": grads["conv"]["kernel"]}
+    kernels["run"] = {"layers": {"kernel": grads["run"]["layers"]["kernel"]}}
     wanted, _ = rule.update(kernels, rule.init(kernels))
     with jax.set_mesh(mesh):
         got, _ = jax.jit(rule.update)(kernels, rule.init(kernels))
