@@ -30,16 +30,19 @@ class ScheduleConfig:
     """A noise schedule; see `imagen_jax.diffusion.schedule.make_schedule`.
 
     `shift` is added to the log-SNR (2 log(64 / d) for pictures d pixels wide, Simple
-    Diffusion); 0 is the paper's.
+    Diffusion); 0 is the paper's. `std` is the log-SNR's standard deviation, for the
+    kind "normal" alone.
     """
 
-    kind: Literal["cosine", "cosine_truncated", "linear"] = "cosine"
+    kind: Literal["cosine", "cosine_truncated", "linear", "normal"] = "cosine"
     logsnr_min: float = -20.0
     logsnr_max: float = 20.0
     shift: float = 0.0
+    std: float = 2.4
 
     def __post_init__(self):
         check_less("diffusion.(aug_)schedule.", self, "logsnr_min", "logsnr_max")
+        check_positive("diffusion.(aug_)schedule.", self, "std")
 
 
 @dataclasses.dataclass(frozen=True)

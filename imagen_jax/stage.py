@@ -110,7 +110,7 @@ def build_stage(
     settings = config.diffusion
 
     def schedule(c) -> NoiseSchedule:
-        return make_schedule(c.kind, c.logsnr_min, c.logsnr_max, c.shift)
+        return make_schedule(c.kind, c.logsnr_min, c.logsnr_max, c.shift, c.std)
 
     return Stage(
         config,

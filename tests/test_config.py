@@ -161,6 +161,7 @@ REFUSED = [
         "network.num_heads is 3; it must divide the width 16",
     ),
     (ScheduleConfig, {"logsnr_min": 5.0, "logsnr_max": 5.0}, "less than logsnr_max, 5"),
+    (ScheduleConfig, {"std": 0.0}, "schedule.std is 0.0; it must be greater than 0"),
     (
         DiffusionConfig,
         {"cond_drop_prob": 1.0},

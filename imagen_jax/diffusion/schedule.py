@@ -12,6 +12,10 @@ the package is a function of logsnr, so a schedule is only this map and its inve
                     arXiv:2202.00512): no flat part at the ends.
   linear            -log alpha^2 = 0.1 t + 9.95 t^2: the continuous limit of 1000 betas
                     from 1e-4 to 0.02 (Score-SDE, arXiv:2011.13456, eq. 33).
+  normal            logsnr = -std Phi^-1(t), Phi the normal distribution's cumulative
+                    function: uniform t give normal log-SNRs, as EDM draws them in
+                    training (arXiv:2206.00364, table 1: std 2.4 around 2.4, as its
+                    ln sigma = -logsnr / 2 has 1.2 around -1.2).
 
 Imagen names the cosine schedule for the base and SR256 stages and the linear one for
 SR1024, without formulas (arXiv:2205.11487, appendices F.1 to F.3). The approximation
@@ -29,6 +33,8 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+KINDS = ("cosine", "cosine_truncated", "linear", "normal")
 
 
 @runtime_checkable
@@ -176,6 +182,30 @@ class ShiftedSchedule:
         return self.base.t(logsnr - self.shift)
 
 
+@dataclasses.dataclass(frozen=True)
+class NormalSchedule:
+    """Log-SNRs that are normally distributed over [0, 1], around 0, clipped.
+
+    Attributes:
+      std: standard deviation of the log-SNR; EDM's is 2.4.
+      logsnr_min: lowest value returned.
+      logsnr_max: highest value returned.
+    """
+
+    std: float = 2.4
+    logsnr_min: float = -20.0
+    logsnr_max: float = 20.0
+
+    def logsnr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the log-SNR at t."""
+        value = -self.std * jax.scipy.special.ndtri(t)
+        return jnp.clip(value, self.logsnr_min, self.logsnr_max)
+
+    def t(self, logsnr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time with this log-SNR."""
+        return jax.scipy.special.ndtr(-logsnr / self.std)
+
+
 def resolution_shift(resolution: int) -> float:
     """Returns the shift that keeps the noise on coarse structure as at 64 pixels.
 
@@ -194,15 +224,20 @@ def resolution_shift(resolution: int) -> float:
 
 
 def make_schedule(
-    kind: str, logsnr_min: float, logsnr_max: float, shift: float = 0.0
+    kind: str,
+    logsnr_min: float,
+    logsnr_max: float,
+    shift: float = 0.0,
+    std: float = 2.4,
 ) -> NoiseSchedule:
     """Returns the schedule that a config names.
 
     Args:
-      kind: "cosine", "cosine_truncated" or "linear".
+      kind: one of `KINDS`.
       logsnr_min: lower clip of the result, after the shift.
       logsnr_max: upper clip of the result, after the shift.
       shift: added to the log-SNR, see `ShiftedSchedule`.
+      std: of "normal", see `NormalSchedule`.
 
     Raises:
       ValueError: on an unknown kind.
@@ -215,8 +250,8 @@ def make_schedule(
             base = TruncatedCosineSchedule(**limits)
         case "linear":
             base = LinearSchedule(**limits)
+        case "normal":
+            base = NormalSchedule(std, **limits)
         case _:
-            raise ValueError(
-                f"schedule kind {kind!r} is not one of cosine, cosine_truncated, linear"
-            )
+            raise ValueError(f"schedule kind {kind!r} is not one of {', '.join(KINDS)}")
     return ShiftedSchedule(base, shift) if shift else base

@@ -3,22 +3,25 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagen_jax.diffusion.schedule import (
+    KINDS,
     CosineSchedule,
     LinearSchedule,
+    NormalSchedule,
     TruncatedCosineSchedule,
     make_schedule,
     resolution_shift,
 )
 
-KINDS = ("cosine", "cosine_truncated", "linear")
 SCHEDULES = {
     "cosine": CosineSchedule(),
     "truncated": TruncatedCosineSchedule(),
     "linear": LinearSchedule(),
+    "normal": NormalSchedule(),
     "shifted": make_schedule("cosine", -20.0, 20.0, resolution_shift(256)),
 }
 # Inside these times no schedule is clipped, and float32 has the digits to invert it.
@@ -74,6 +77,17 @@ def test_truncated_cosine_ends_exactly_at_its_limits():
     schedule = TruncatedCosineSchedule(-15.0, 12.0)
     assert logsnr_at(schedule, 0.0) == pytest.approx(12.0, abs=1e-4)
     assert logsnr_at(schedule, 1.0) == pytest.approx(-15.0, abs=1e-4)
+
+
+def test_uniform_times_of_the_normal_schedule_give_normal_log_snrs():
+    """As EDM draws them: ln sigma = -logsnr / 2 has mean -1.2 and deviation 1.2."""
+    schedule = make_schedule("normal", -20.0, 20.0, shift=2.4, std=2.4)
+    t = (np.arange(20_000, dtype=np.float32) + 0.5) / 20_000
+    log_sigma = -np.asarray(schedule.logsnr(jnp.asarray(t))) / 2
+    assert log_sigma.mean() == pytest.approx(-1.2, abs=1e-3)
+    assert log_sigma.std() == pytest.approx(1.2, abs=1e-3)
+    quantiles = scipy.stats.norm(-1.2, 1.2).ppf(t)
+    np.testing.assert_allclose(log_sigma, quantiles, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -144,5 +158,5 @@ def test_schedules_are_hashable_settings():
 
 
 def test_unknown_kind_names_the_choices():
-    with pytest.raises(ValueError, match="cosine, cosine_truncated, linear"):
+    with pytest.raises(ValueError, match="cosine, cosine_truncated, linear, normal"):
         make_schedule("sigmoid", -20.0, 20.0)

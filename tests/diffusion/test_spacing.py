@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagen_jax.diffusion.schedule import make_schedule
+from imagen_jax.diffusion.schedule import KINDS, make_schedule
 from imagen_jax.diffusion.spacing import (
     EDM_LIMITS,
     explicit,
@@ -56,7 +56,7 @@ def test_explicit_takes_the_times_given_and_ends_clean():
 
 
 @pytest.mark.parametrize("spacing", ["uniform_t", "uniform_logsnr", "karras"])
-@pytest.mark.parametrize("kind", ["cosine", "cosine_truncated", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_grid_rises(spacing, kind):
     schedule = make_schedule(kind, -20.0, 20.0)
     for num_steps in (1, 7, 1000):

@@ -15,7 +15,7 @@ from imagen_jax.diffusion.loss import denoising_loss, sample_times
 from imagen_jax.diffusion.parameterization import target
 from imagen_jax.diffusion.process import alpha_sigma, diffuse
 from imagen_jax.diffusion.samplers import ddim_step
-from imagen_jax.diffusion.schedule import LinearSchedule, make_schedule
+from imagen_jax.diffusion.schedule import KINDS, LinearSchedule, make_schedule
 from imagen_jax.diffusion.thresholding import dynamic_threshold, threshold
 from imagen_jax.interfaces import Conditioning, Prediction, TextEmbeddings
 
@@ -276,7 +276,7 @@ def test_t39_loss_draws_nothing():
     np.testing.assert_allclose(halves, loss(slice(0, 4)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "cosine_truncated", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_t40_network_is_told_a_clipped_float32_log_snr(kind):
     """At t = 1 the cosine log-SNR is -inf, and its sinusoid would be NaN.
 
