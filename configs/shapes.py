@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 32,
-                "num_steps": 6000,
+                "num_steps": 4800,
                 "ema_decays": [0.995],
                 "log_every": 20,
                 "checkpoint_every": 500,
