@@ -42,18 +42,18 @@ def get_config() -> ml_collections.ConfigDict:
             "data": {"cache": True},
             "optimizer": {
                 "kind": "muon",
-                "learning_rate": 4e-3,
+                "learning_rate": 5e-3,
                 "warmup_steps": 50,
                 "decay": "cosine",
                 "b2": 0.99,
                 "clip_norm": 1.0,
             },
             "train": {
-                "batch_size": 32,
-                "num_steps": 4800,
+                "batch_size": 64,
+                "num_steps": 2300,
                 "ema_decays": [0.995],
                 "log_every": 20,
-                "checkpoint_every": 500,
+                "checkpoint_every": 250,
                 "keep_checkpoints": 1,
             },
             "sampler": {
