@@ -32,9 +32,6 @@ class UNetConfig:
         embedding.
       text_attention: whether the text sequence joins the keys and values.
       patch_size: pixel unshuffle before the stem; 1 is the paper's network.
-      position_octaves: the stem also sees where each pixel lies, as that many octaves
-        of `layers.position_features`; with 0, the paper's, places are only told from
-        the padding.
       norm_groups: groups of GroupNorm.
       remat: recompute each block in the backward pass to save memory.
       dtype: compute type, "float32" or "bfloat16"; parameters stay float32.
@@ -50,7 +47,6 @@ class UNetConfig:
     text_pooling: Literal["attention", "mean", "none"] = "attention"
     text_attention: bool = True
     patch_size: int = 1
-    position_octaves: int = 0
     norm_groups: int = 32
     remat: bool = False
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -59,7 +55,7 @@ class UNetConfig:
         check_levels(self, "channel_mults", ("num_res_blocks", "attention"))
         check_positive("network.", self, "channels", "channel_mults", "num_res_blocks")
         check_positive("network.", self, "head_dim", "patch_size", "norm_groups")
-        check_not_negative("network.", self, "text_proj_width", "position_octaves")
+        check_not_negative("network.", self, "text_proj_width")
         widths = [self.channels * mult for mult in self.channel_mults]
         check_divides_widths(self, "head_dim", widths, self.attention)
 

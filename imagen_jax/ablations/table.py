@@ -39,8 +39,6 @@ class Ablation(NamedTuple):
       figure: of `scoring.FIGURES` or `TRAINING_FIGURES`, what the question is about.
       arms: the first is the one that the others are compared with.
       steps: training steps of each run.
-      overrides: KEY=VALUE of the config of all arms, where the config's own network
-        would take too long.
       reworded: whether `wordings.csv` is drawn too, whose words are not trained on.
     """
 
@@ -49,20 +47,10 @@ class Ablation(NamedTuple):
     figure: str
     arms: tuple[Arm, ...]
     steps: int = 0
-    overrides: tuple[str, ...] = ()
     reworded: bool = False
 
 
 _HIGH_GUIDANCE = ("guidance", 10.0)
-# One level of 8 x 8 patches: half the work of a step, since there are ten runs.
-_ONE_LEVEL = (
-    "network.channels=96",
-    "network.channel_mults=(1,)",
-    "network.num_res_blocks=(1,)",
-    "network.attention=(True,)",
-    "network.patch_size=8",
-    "network.text_proj_width=192",
-)
 
 ABLATIONS = {
     "conditioning": Ablation(
@@ -109,8 +97,7 @@ ABLATIONS = {
         "quickstart_base.py",
         "object_accuracy_reworded",
         tuple(Arm(name, encoder=name) for name in STAND_INS),
-        steps=120,
-        overrides=_ONE_LEVEL,
+        steps=150,
         reworded=True,
     ),
     "order": Ablation(

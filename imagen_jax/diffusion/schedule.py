@@ -186,6 +186,10 @@ class ShiftedSchedule:
 class NormalSchedule:
     """Log-SNRs that are normally distributed over [0, 1], around 0, clipped.
 
+    Made for training. Evenly spaced times leap over its thin ends, the first step from
+    `logsnr_min` to the middle, so sample with the spacing "uniform_logsnr" or "karras":
+    with "uniform_t" ancestral sampling converges slowly.
+
     Attributes:
       std: standard deviation of the log-SNR; EDM's is 2.4.
       logsnr_min: lowest value returned.

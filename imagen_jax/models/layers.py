@@ -4,7 +4,6 @@ Parameters are float32 and are cast to the compute type `dtype` where they are u
 Statistics of norms are float32 whatever `dtype` is.
 """
 
-import math
 from typing import cast
 
 import flax.linen as nn
@@ -98,25 +97,6 @@ def depth_to_space(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 
     b, h, w, c = x.shape
     x = x.reshape(b, h, w, size, size, c // size**2)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * size, w * size, c // size**2)
-
-
-def position_features(height: int, width: int, octaves: int) -> Float[Array, "h w f"]:
-    """Returns where each pixel lies, f = 4 octaves numbers in [-1, 1]; float32.
-
-    sin(pi 2^k p) and cos(pi 2^k p) for k < octaves, where p in (0, 1) is the pixel's
-    centre along the picture (NeRF, arXiv:2003.08934, eq. 4): those of its row, then
-    those of its column. They depend on the place within the picture, not on its size.
-    """
-
-    def along(size: int) -> Array:
-        p = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
-        angle = math.pi * p[:, None] * 2.0 ** jnp.arange(octaves)
-        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-    shape = (height, width, 2 * octaves)
-    rows = jnp.broadcast_to(along(height)[:, None], shape)
-    columns = jnp.broadcast_to(along(width)[None], shape)
-    return jnp.concatenate([rows, columns], axis=-1)
 
 
 def average_pool(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h2 w2 c"]:

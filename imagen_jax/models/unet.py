@@ -31,7 +31,6 @@ from imagen_jax.models.layers import (
     Conv,
     depth_to_space,
     group_norm,
-    position_features,
     silu,
     space_to_depth,
 )
@@ -69,11 +68,6 @@ class UNet(nn.Module):
             name="conditioner",
         )(logsnr, cond)
         h = space_to_depth(z, config.patch_size)
-        if config.position_octaves:
-            b, height, width, _ = h.shape
-            place = position_features(height, width, config.position_octaves)
-            place = jnp.broadcast_to(place, (b, *place.shape))
-            h = jnp.concatenate([h, place], axis=-1)
         h = Conv(config.channels, dtype=dtype, name="stem")(h)
         entries, runs = [h], []  # skips: what enters each level, what its blocks give
         for level in range(len(config.channel_mults)):

@@ -9,11 +9,7 @@ import pytest
 from imagen_jax.config import EfficientUNetConfig
 from imagen_jax.diffusion.guidance import null_text
 from imagen_jax.interfaces import Conditioning
-from imagen_jax.models.layers import (
-    depth_to_space,
-    position_features,
-    space_to_depth,
-)
+from imagen_jax.models.layers import depth_to_space, space_to_depth
 from imagen_jax.models.network import build_network
 from tests.tiny import TOKENS, WIDTH, tiny_stage, tiny_text
 
@@ -301,39 +297,6 @@ def test_pixel_unshuffle_inverts():
     assert folded.shape == (2, 2, 2, 48)
     np.testing.assert_array_equal(folded[0, 0, 1, :12], x[0, 0, 4:8].ravel())
     np.testing.assert_array_equal(depth_to_space(folded, 4), x)
-
-
-def test_positions_are_those_of_the_formula_and_do_not_depend_on_the_size():
-    features = position_features(4, 6, 3)
-    assert features.shape == (4, 6, 12)
-    row, column = 2.5 / 4, 1.5 / 6
-    expected = [
-        wave(np.pi * 2**k * place)
-        for place in (row, column)
-        for wave in (np.sin, np.cos)
-        for k in range(3)
-    ]
-    np.testing.assert_allclose(features[2, 1], expected, atol=1e-6)
-    larger = position_features(12, 18, 3)
-    np.testing.assert_allclose(larger[1::3, 1::3], features, atol=1e-6)
-
-
-def test_the_stem_sees_positions_after_the_picture(fill_params):
-    """Without the part of its kernel that weighs them, it is the network without."""
-    plain, placed = (
-        tiny_stage("base", network={"position_octaves": octaves}) for octaves in (0, 2)
-    )
-    params = filled(placed, fill_params)
-    kernel = params["stem"]["kernel"]
-    assert kernel.shape[2] == 3 + 4 * 2
-    output = run(placed, params, *inputs(placed))
-    blind = params | {"stem": params["stem"] | {"kernel": kernel.at[:, :, 3:].set(0)}}
-    without = run(placed, blind, *inputs(placed))
-    assert np.abs(output - without).max() > 1e-3
-    cut = params | {"stem": params["stem"] | {"kernel": kernel[:, :, :3]}}
-    np.testing.assert_allclose(
-        run(plain, cut, *inputs(plain)), without, rtol=1e-4, atol=1e-5
-    )
 
 
 @pytest.mark.parametrize("kind", ["base", "sr"])

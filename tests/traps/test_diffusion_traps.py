@@ -165,7 +165,7 @@ def test_t12_augmentation_level_is_per_picture():
         np.testing.assert_allclose(noised[i], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "cosine_truncated", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_t13_level_1_is_valid_and_almost_only_noise(kind):
     """There is no table of 1000 entries to index one past.
 
@@ -177,7 +177,7 @@ def test_t13_level_1_is_valid_and_almost_only_noise(kind):
     np.testing.assert_allclose(noised, NOISE, atol=0.01)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "cosine_truncated", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_t14_level_0_2_is_mostly_clean(kind):
     """aug_level 0 = clean; at 0.2 there is more picture than noise.
 
