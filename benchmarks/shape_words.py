@@ -71,7 +71,7 @@ def picture(scene: Scene, *seed: int) -> np.ndarray:
 
 
 def mean_pictures(scenes: list[Scene]) -> np.ndarray:
-    """Returns the mean of drawings of each scene, other than those of `picture(_, 0)`."""
+    """Returns the mean of `DRAWINGS` new drawings of each scene."""
     return np.stack(
         [
             np.mean([picture(scene, i, 1 + j) for j in range(DRAWINGS)], axis=0)
