@@ -162,6 +162,34 @@ class LinearSchedule:
 
 
 @dataclasses.dataclass(frozen=True)
+class NormalSchedule:
+    """Log-SNRs that are normally distributed over [0, 1], around 0, clipped.
+
+    Made for training. Evenly spaced times leap over its thin ends, the first step from
+    `logsnr_min` to the middle, so sample with the spacing "uniform_logsnr" or "karras":
+    with "uniform_t" ancestral sampling converges slowly.
+
+    Attributes:
+      std: standard deviation of the log-SNR; EDM's is 2.4.
+      logsnr_min: lowest value returned.
+      logsnr_max: highest value returned.
+    """
+
+    std: float
+    logsnr_min: float = -20.0
+    logsnr_max: float = 20.0
+
+    def logsnr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the log-SNR at t."""
+        value = -self.std * jax.scipy.special.ndtri(t)
+        return jnp.clip(value, self.logsnr_min, self.logsnr_max)
+
+    def t(self, logsnr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """Returns the time with this log-SNR."""
+        return jax.scipy.special.ndtr(-logsnr / self.std)
+
+
+@dataclasses.dataclass(frozen=True)
 class ShiftedSchedule:
     """Another schedule with `shift` added to its log-SNR. Source: arXiv:2301.11093.
 
@@ -180,34 +208,6 @@ class ShiftedSchedule:
     def t(self, logsnr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Returns the time with this log-SNR."""
         return self.base.t(logsnr - self.shift)
-
-
-@dataclasses.dataclass(frozen=True)
-class NormalSchedule:
-    """Log-SNRs that are normally distributed over [0, 1], around 0, clipped.
-
-    Made for training. Evenly spaced times leap over its thin ends, the first step from
-    `logsnr_min` to the middle, so sample with the spacing "uniform_logsnr" or "karras":
-    with "uniform_t" ancestral sampling converges slowly.
-
-    Attributes:
-      std: standard deviation of the log-SNR; EDM's is 2.4.
-      logsnr_min: lowest value returned.
-      logsnr_max: highest value returned.
-    """
-
-    std: float = 2.4
-    logsnr_min: float = -20.0
-    logsnr_max: float = 20.0
-
-    def logsnr(self, t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the log-SNR at t."""
-        value = -self.std * jax.scipy.special.ndtri(t)
-        return jnp.clip(value, self.logsnr_min, self.logsnr_max)
-
-    def t(self, logsnr: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Returns the time with this log-SNR."""
-        return jax.scipy.special.ndtr(-logsnr / self.std)
 
 
 def resolution_shift(resolution: int) -> float:

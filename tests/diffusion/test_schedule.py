@@ -16,12 +16,13 @@ from imagen_jax.diffusion.schedule import (
     make_schedule,
     resolution_shift,
 )
+from tests.tiny import tiny_stage
 
 SCHEDULES = {
     "cosine": CosineSchedule(),
     "truncated": TruncatedCosineSchedule(),
     "linear": LinearSchedule(),
-    "normal": NormalSchedule(),
+    "normal": NormalSchedule(2.4),
     "shifted": make_schedule("cosine", -20.0, 20.0, resolution_shift(256)),
 }
 # Inside these times no schedule is clipped, and float32 has the digits to invert it.
@@ -88,6 +89,13 @@ def test_uniform_times_of_the_normal_schedule_give_normal_log_snrs():
     assert log_sigma.std() == pytest.approx(1.2, abs=1e-3)
     quantiles = scipy.stats.norm(-1.2, 1.2).ppf(t)
     np.testing.assert_allclose(log_sigma, quantiles, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stage_has_the_schedule_of_its_settings(kind):
+    settings = {"kind": kind, "shift": -3.0, "std": 1.8}
+    stage = tiny_stage("base", diffusion={"schedule": settings})
+    assert stage.schedule == make_schedule(kind, -20.0, 20.0, -3.0, 1.8)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
