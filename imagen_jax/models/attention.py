@@ -15,7 +15,45 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from imagen_jax.models.layers import dense, group_norm
+from imagen_jax.models.layers import GroupNorm, dense
+
+_LOWEST = -1e30  # the score of a masked key
+
+
+def attend(
+    query: Float[Array, "b q k c"],
+    key: Float[Array, "b n k c"],
+    value: Float[Array, "b n k c"],
+    mask: Bool[Array, "b n"],
+) -> Float[Array, "b q k c"]:
+    """Returns softmax(query key^T / sqrt(c)) value for each of k heads.
+
+    As `jax.nn.dot_product_attention`, but the weights are divided by their sum after
+    the product: in the backward pass sums then run over the c of the output instead of
+    the n keys.
+
+    Args:
+      query: what asks; exponentials and their sum are float32 whatever its type.
+      key: what is asked.
+      value: what is averaged.
+      mask: keys that count; at least one of each row.
+    """
+    scores = jnp.einsum(
+        "bqkc,bnkc->bkqn", query, key, preferred_element_type=jnp.float32
+    )
+    scores = jnp.where(
+        mask[:, None, None, :], scores * query.shape[-1] ** -0.5, _LOWEST
+    )
+    highest = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = jnp.exp(scores - highest)
+    total = weights.sum(axis=-1).transpose(0, 2, 1)[..., None]
+    y = jnp.einsum(
+        "bkqn,bnkc->bqkc",
+        weights.astype(value.dtype),
+        value,
+        preferred_element_type=jnp.float32,
+    )
+    return (y / total).astype(query.dtype)
 
 
 class Attention(nn.Module):
@@ -51,7 +89,7 @@ class Attention(nn.Module):
             y = dense(c, name, self.dtype)(tokens)
             return y.reshape(b, -1, self.num_heads, c // self.num_heads)
 
-        image = group_norm(self.norm_groups, c, "norm", self.dtype)(x)
+        image = GroupNorm(self.norm_groups, self.dtype, name="norm")(x)
         image = image.reshape(b, h * w, c)
         query = heads(image, "query")
         keys, values, masks = [], [], []
@@ -64,11 +102,11 @@ class Attention(nn.Module):
             keys.append(heads(text, "text_key"))
             values.append(heads(text, "text_value"))
             masks.append(text_mask)
-        y = jax.nn.dot_product_attention(
+        y = attend(
             query,
             jnp.concatenate(keys, axis=1),
             jnp.concatenate(values, axis=1),
-            mask=jnp.concatenate(masks, axis=1)[:, None, None, :],
+            jnp.concatenate(masks, axis=1),
         )
         y = dense(c, "out", self.dtype, zero_init=True)(y.reshape(b, h * w, c))
         return (x + y.reshape(b, h, w, c)) * self.residual_scale
@@ -112,11 +150,11 @@ class TextPooling(nn.Module):
                 return y.reshape(b, -1, num_heads, self.head_dim)
 
             valid = jnp.concatenate([jnp.ones((b, 1), bool), mask], axis=1)
-            pooled = jax.nn.dot_product_attention(
+            pooled = attend(
                 heads(pooled, "query"),
                 heads(tokens, "key"),
                 heads(tokens, "value"),
-                mask=valid[:, None, None, :],
+                valid,
             ).reshape(b, 1, width)
         pooled = dense(self.features, "project", self.dtype)(pooled[:, 0])
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="out_norm")(pooled)

@@ -22,9 +22,9 @@ from imagen_jax.models.attention import Attention
 from imagen_jax.models.conditioning import BlockConditioning
 from imagen_jax.models.layers import (
     Conv,
+    GroupNorm,
     average_pool,
     dense,
-    group_norm,
     nearest_upsample,
     silu,
 )
@@ -55,15 +55,14 @@ class ResBlock(nn.Module):
     ) -> Float[Array, "b h2 w2 c2"]:
         """Returns `residual_scale * (shortcut(x) + residual(x, embedding))`."""
         groups, width, dtype = self.norm_groups, self.channels, self.dtype
-        h = silu(group_norm(groups, x.shape[-1], "norm_in", dtype)(x))
+        h = silu(GroupNorm(groups, dtype, name="norm_in")(x))
         if self.resample == "down":
             h, x = average_pool(h, 2), average_pool(x, 2)
         elif self.resample == "up":
             h, x = nearest_upsample(h, 2), nearest_upsample(x, 2)
         h = Conv(width, dtype=dtype, name="conv_in")(h)
-        film = dense(2 * width, "film", dtype)(silu(embedding))[:, None, None, :]
-        scale, shift = jnp.split(film, 2, axis=-1)
-        h = group_norm(groups, width, "norm_out", dtype)(h) * (1 + scale) + shift
+        film = dense(2 * width, "film", dtype)(silu(embedding))
+        h = GroupNorm(groups, dtype, name="norm_out")(h, film)
         h = Conv(width, zero_init=True, dtype=dtype, name="conv_out")(silu(h))
         if self.shortcut == "always" or x.shape[-1] != width:
             x = dense(width, "shortcut", dtype)(x)

@@ -35,9 +35,9 @@ from imagen_jax.models.blocks import Layers
 from imagen_jax.models.conditioning import BlockConditioning, Conditioner
 from imagen_jax.models.layers import (
     Conv,
+    GroupNorm,
     average_pool,
     depth_to_space,
-    group_norm,
     nearest_upsample,
     silu,
     space_to_depth,
@@ -90,7 +90,7 @@ class EfficientUNet(nn.Module):
             if config.resampling == "last" and level:
                 h = nearest_upsample(h, config.strides[level - 1])
         h = (h + stem) * SKIP_SCALE
-        h = silu(group_norm(config.norm_groups, h.shape[-1], "out_norm", dtype)(h))
+        h = silu(GroupNorm(config.norm_groups, dtype, name="out_norm")(h))
         features = self.out_channels * config.patch_size**2
         h = Conv(features, zero_init=True, dtype=jnp.float32, name="out")(h)
         picture = depth_to_space(h, config.patch_size)

@@ -76,11 +76,49 @@ def gathered(kernel: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.lax.with_sharding_constraint(kernel, PartitionSpec())
 
 
-def group_norm(groups: int, channels: int, name: str, dtype: DTypeLike):
-    """Returns GroupNorm; where `groups` does not divide the width, fewer groups."""
-    while channels % groups:
-        groups -= 1
-    return nn.GroupNorm(num_groups=groups, epsilon=1e-5, dtype=dtype, name=name)
+class GroupNorm(nn.Module):
+    """GroupNorm, and the scale and shift that may follow it (FiLM), in one product.
+
+    All of it is one factor and one summand for each channel of each picture: so a map
+    is read once, and a CPU's loop over channels reads both in order. As flax's
+    GroupNorm it takes the variance as E[x^2] - E[x]^2; the parameters are the same.
+
+    Attributes:
+      groups: at most; where it does not divide the width, fewer.
+      dtype: of the output.
+    """
+
+    groups: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], film: Float[Array, "b 2*c"] | None = None
+    ) -> Float[Array, "b h w c"]:
+        """Returns norm(x), or norm(x) * (1 + film[:, :c]) + film[:, c:]."""
+        width = x.shape[-1]
+        groups = next(g for g in range(self.groups, 0, -1) if width % g == 0)
+        x = x.astype(jnp.float32)
+
+        def group_mean(y: Array) -> Array:
+            mean = y.mean(axis=(1, 2)).reshape(len(x), groups, -1).mean(axis=-1)
+            return jnp.repeat(mean, width // groups, axis=-1)
+
+        mean = group_mean(x)
+        variance = jnp.maximum(group_mean(jnp.square(x)) - jnp.square(mean), 0)
+        deviation = jnp.sqrt(variance + 1e-5)
+        scale = self.param("scale", nn.initializers.ones_init(), (width,))
+        shift = self.param("bias", nn.initializers.zeros_init(), (width,))
+        if film is not None:
+            film_scale, film_shift = jnp.split(film.astype(jnp.float32), 2, axis=-1)
+            scale = scale * (1 + film_scale)
+            shift = shift * (1 + film_scale) + film_shift
+        # Both end in a division, or XLA on CPUs computes them again at each pixel: it
+        # shares what it deems expensive, and folds everything else into the loop.
+        factor = scale / deviation
+        summand = (shift * deviation - mean * scale) / deviation
+        y = x * factor[:, None, None] + summand[:, None, None]
+        return y.astype(self.dtype)
 
 
 def space_to_depth(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h2 w2 c2"]:

@@ -29,8 +29,8 @@ from imagen_jax.models.blocks import Layer, Layers, ResBlock
 from imagen_jax.models.conditioning import BlockConditioning, Conditioner
 from imagen_jax.models.layers import (
     Conv,
+    GroupNorm,
     depth_to_space,
-    group_norm,
     silu,
     space_to_depth,
 )
@@ -82,7 +82,7 @@ class UNet(nn.Module):
             h = self._up_level(level, h, runs[level], entries[level], context)
             if level > 0:
                 h = self._resample(level, "up")(h, context.embedding)
-        h = silu(group_norm(config.norm_groups, h.shape[-1], "out_norm", dtype)(h))
+        h = silu(GroupNorm(config.norm_groups, dtype, name="out_norm")(h))
         features = self.out_channels * config.patch_size**2
         h = Conv(features, zero_init=True, dtype=jnp.float32, name="out")(h)
         return depth_to_space(h, config.patch_size)
