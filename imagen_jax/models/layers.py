@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imagen_jax.models.convolution import convolve
+from imagen_jax.models.products import product
 
 kernel_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -52,12 +53,20 @@ def dense(features: int, name: str, dtype: DTypeLike, zero_init: bool = False):
     """Returns an affine layer over the last axis."""
     init = nn.initializers.zeros_init() if zero_init else kernel_init
 
+    def matrix_product(x: Array, kernel: Array, *_, **__) -> Array:
+        return product(x, kernel)
+
     def promote(*arrays: Array | None, dtype=None, inexact=True) -> list[Array | None]:
         x, kernel, bias = promote_dtype(*arrays, dtype=dtype, inexact=inexact)
         return [x, gathered(cast(Array, kernel)), bias]
 
     return nn.Dense(
-        features, dtype=dtype, kernel_init=init, promote_dtype=promote, name=name
+        features,
+        dtype=dtype,
+        kernel_init=init,
+        promote_dtype=promote,
+        dot_general=matrix_product,
+        name=name,
     )
 
 

@@ -67,6 +67,48 @@ def test_bfloat16_gradient_is_summed_in_float32():
     assert error < 2**-8  # one rounding to bfloat16, at the end
 
 
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "size"),
+    [(4, 64, 32, 3), (3, 33, 31, 3), (16, 8, 8, 5)],
+)
+def test_bfloat16_by_rows_is_the_convolution_in_float32(batch, height, width, size):
+    """Value and both gradients are the exact ones of the rounded arguments, rounded."""
+    wide = (96, 112)
+    x = random((batch, height, width, wide[0]), 0, jnp.bfloat16)
+    kernel = random((size, size, *wide), 1, jnp.bfloat16)
+    weights = random((batch, height, width, wide[1]), 2, jnp.bfloat16)
+    weights = weights.astype(jnp.float32)
+    ours = [convolve(x, kernel, 1), *gradients(convolve, x, kernel, weights, 1)]
+    x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    exact = [plain(x, kernel, 1), *gradients(plain, x, kernel, weights, 1)]
+    for mine, other in zip(ours, exact, strict=True):
+        assert mine.dtype == jnp.bfloat16
+        error = abs(mine.astype(jnp.float32) - other).max() / abs(other).max()
+        assert error < 2**-8
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "by_xla"),
+    [
+        ((96, 96), jnp.bfloat16, 0),
+        ((96, 64), jnp.bfloat16, 2),
+        ((96, 96), "float32", 2),
+    ],
+)
+def test_wide_bfloat16_convolutions_are_matrix_products_on_cpus(
+    channels, dtype, by_xla
+):
+    def step(x, kernel):
+        return jax.value_and_grad(lambda x: convolve(x, kernel).sum())(x)
+
+    x = jnp.ones((2, 16, 16, channels[0]), dtype)
+    arguments = (x, jnp.ones((3, 3, *channels), dtype))
+    text = jax.jit(step).lower(*arguments).as_text()
+    assert text.count("stablehlo.convolution") == by_xla
+    exported = jax.export.export(jax.jit(step), platforms=["tpu"])(*arguments)
+    assert exported.mlir_module().count("stablehlo.convolution") == 2
+
+
 def test_cpu_program_has_no_convolution_of_xla_for_the_kernel_gradient():
     def gradient(x, kernel):
         return jax.grad(lambda k: convolve(x, k).sum())(kernel)
