@@ -120,10 +120,10 @@ def _convolve_chunks(x: Array, kernel: Array) -> Float[Array, "b h w d"]:
             shifted.reshape(-1, size * c), matrix, preferred_element_type=jnp.float32
         )
         rows = lax.optimization_barrier(rows.reshape(chunks.pictures, -1, w, size * d))
-        each = [
-            rows[:, i : i + chunks.rows, :, i * d : (i + 1) * d] for i in range(size)
-        ]
-        return sum(each[1:], each[0]).astype(x.dtype)
+        total = jnp.zeros((chunks.pictures, chunks.rows, w, d), jnp.float32)
+        for i in range(size):
+            total += rows[:, i : i + chunks.rows, :, i * d : (i + 1) * d]
+        return total.astype(x.dtype)
 
     return lax.map(of_chunk, jnp.arange(chunks.count)).reshape(b, h, w, d)
 

@@ -70,8 +70,9 @@ def _gradient_flops(config: StageConfig) -> int:
 def count_flops(jaxpr: ClosedJaxpr) -> int:
     """Returns the operations of one run; of a `cond`, those of its largest branch.
 
-    `jax.lax.platform_dependent` is a `cond` over platforms, so it counts once. What no
-    output depends on does not count, because XLA drops it.
+    `jax.lax.platform_dependent` is a `cond` over platforms and counts as its default
+    does: a CPU's own form may do more. What no output depends on does not count,
+    because XLA drops it.
 
     Raises:
       ValueError: a `while` loop holds products; how often it runs is not known.
@@ -101,7 +102,8 @@ def _count_equation(equation: JaxprEqn) -> int:
         return dense // math.prod(params["lhs_dilation"])
     inside = [_count(inner) for inner in _inner_jaxprs(params)]
     if name == "cond":
-        return max(inside)
+        # With platforms, the default comes last.
+        return inside[-1] if params.get("branches_platforms") else max(inside)
     if name == "while" and any(inside):
         raise ValueError("a while loop holds products; its length is not known")
     return params.get("length", 1) * sum(inside) if name == "scan" else sum(inside)

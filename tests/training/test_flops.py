@@ -59,8 +59,12 @@ def count(function, *arguments):
          PRODUCT),
         (lambda x: jax.lax.platform_dependent(x, cpu=gram_by_rows, default=product),
          PRODUCT),
+        (lambda x: jax.lax.platform_dependent(
+            x, cpu=lambda x: product(x) + product(-x), default=product),
+         PRODUCT),
     ],
-    ids="dot softmax jit remat unused einsum scan cond platforms cpu_loop".split(),
+    ids="dot softmax jit remat unused einsum scan cond platforms cpu_loop "
+    "cpu_more".split(),
 )  # fmt: skip
 def test_products_are_counted_once_each(function, expected):
     assert count(function, MATRIX) == expected
