@@ -4,7 +4,7 @@ JAX's own gradients are the same sums; two things differ, for the sake of XLA on
 product there uses a CPU's bfloat16 instructions only where its result is float32, and
 is otherwise computed in float32. And the kernel's gradient is taken as x^T grad, where
 JAX takes (grad^T x)^T and XLA then transposes the larger factor. With both, a dense
-layer takes 0.6 to 0.8 of the time in float32, 0.3 to 0.7 in bfloat16, where a CPU has
+layer takes 0.8 of the time in float32, 0.3 to 0.4 in bfloat16, where a CPU has
 instructions for it (benchmarks/layers.py).
 """
 
