@@ -147,3 +147,22 @@ def test_sharded_batch_is_summed_once_over_the_devices(split):
         jax.device_put(weights, rows),
     )
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * expected.max())
+
+
+def test_bfloat16_by_rows_needs_no_other_device_s_pictures():
+    if jax.device_count() < 4:
+        pytest.skip("needs 4 devices")
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    whole = NamedSharding(mesh, PartitionSpec())
+    x = random((8, 8, 8, 96), 0, jnp.bfloat16)
+    kernel = random((3, 3, 96, 96), 1, jnp.bfloat16)
+
+    @functools.partial(jax.jit, in_shardings=(rows, whole), out_shardings=rows)
+    def value_and_gradient(x, kernel):
+        y, backward = jax.vjp(lambda x: convolve(x, kernel), x)
+        return y, backward(y)[0]
+
+    text = value_and_gradient.lower(x, kernel).compile().as_text()
+    for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
+        assert f" {collective}(" not in text
