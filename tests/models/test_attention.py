@@ -61,3 +61,5 @@ def test_bfloat16_attention_keeps_float32_sums():
     y = attend(*arrays, mask)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.03)
+    text = str(jax.make_jaxpr(attend)(*arrays, mask))
+    assert text.count("preferred_element_type=float32") == 2  # of scores and values
