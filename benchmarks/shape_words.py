@@ -36,12 +36,13 @@ def main() -> None:
     flags = parser.parse_args()
     scenes = [draw_scene(SEED, i, "seen", "single") for i in range(flags.num)]
     wrong = [renamed(scene, 1 + i % 3) for i, scene in enumerate(scenes)]
-    x0 = np.stack([picture(scene, i, 0) for i, scene in enumerate(scenes)])
     model = load(flags.workdir)
     stage, params = model.stages[0].stage, model.stages[0].load_params()
+    size = stage.config.resolution
+    x0 = np.stack([picture(scene, size, i, 0) for i, scene in enumerate(scenes)])
     if stage.config.diffusion.prediction != "x0":
         parser.error("the stage of --workdir does not predict x0")
-    means = (mean_pictures(group) for group in (scenes, wrong))
+    means = (mean_pictures(group, size) for group in (scenes, wrong))
     say(None, *(float(np.square(mean - x0).mean()) for mean in means))
     noise = jax.random.normal(jax.random.key(0), x0.shape)
 
@@ -65,16 +66,16 @@ def renamed(scene: Scene, by: int) -> Scene:
     return scene._replace(things=((colour, other),))
 
 
-def picture(scene: Scene, *seed: int) -> np.ndarray:
+def picture(scene: Scene, size: int, *seed: int) -> np.ndarray:
     """Returns a drawing of it in [-1, 1]."""
-    return draw(scene, (SEED, *seed)).astype(np.float32) / 127.5 - 1.0
+    return draw(scene, (SEED, *seed), size).astype(np.float32) / 127.5 - 1.0
 
 
-def mean_pictures(scenes: list[Scene]) -> np.ndarray:
+def mean_pictures(scenes: list[Scene], size: int) -> np.ndarray:
     """Returns the mean of `DRAWINGS` new drawings of each scene."""
     return np.stack(
         [
-            np.mean([picture(scene, i, 1 + j) for j in range(DRAWINGS)], axis=0)
+            np.mean([picture(scene, size, i, 1 + j) for j in range(DRAWINGS)], axis=0)
             for i, scene in enumerate(scenes)
         ]
     )
