@@ -6,7 +6,7 @@ import jax
 
 from imagen_jax.bundle import write_bundle
 from tests.text.tiny_bert import CONFIG, write_folder
-from tests.tiny import tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_stage
 
 PROMPTS = ["the red fox", "a cat on the owl"]
 KINDS = ("base", "sr")
@@ -22,6 +22,7 @@ def write_cascade_files(folder: Path, fill_params, **changes) -> Path:
       **changes: of both stages' configs.
     """
     text = changes.pop("text", {})
+    network = changes.pop("network", {})
     text = {
         "encoder": "tiny_bert",
         "width": CONFIG.width,
@@ -30,7 +31,9 @@ def write_cascade_files(folder: Path, fill_params, **changes) -> Path:
         **text,
     }
     for seed, kind in enumerate(KINDS, 1):
-        stage = tiny_stage(kind, text=text, **changes)
+        stage = tiny_stage(
+            kind, text=text, network={**ONE_LEVEL[kind], **network}, **changes
+        )
         abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
         write_bundle(stage, fill_params(abstract, seed), folder / kind)
     return folder

@@ -167,6 +167,7 @@ def _pictures(
         "train.preview_every=0",
         f"data.source={args.source!r}",
         f"data.store={args.store!r}",
+        *ablation.overrides,
         *args.set,
         *arm.overrides,
     ]

@@ -26,6 +26,7 @@ from scipy import ndimage
 
 from imagen_jax.data import images as image_io
 from imagen_jax.data.sources import openmoji
+from imagen_jax.evaluation.super_resolution import upsample_bicubic
 
 WORK_SIZE = 64  # pictures are compared at the base stage's resolution, in pixels
 TEMPLATE_SIZE = 32  # side of a normalised object, in pixels
@@ -69,8 +70,11 @@ class EmojiScorer:
         """Returns each picture's ground index and object index (-1: no object).
 
         Args:
-          images: square pictures of any resolution, uint8.
+          images: square pictures of any resolution, uint8; smaller ones than
+            `WORK_SIZE` are enlarged to it.
         """
+        if len(images) and images.shape[1] < WORK_SIZE:
+            images = upsample_bicubic(images, WORK_SIZE)
         answers = [self._score_one(image) for image in images]
         ground, concept = np.array(answers, np.int64).reshape(-1, 2).T
         return ground, concept

@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -45,6 +45,20 @@ BatchesFn = Callable[[int, int], Iterator[Batch]]
 EncodeFn = Callable[[TextTokens], TextEmbeddings]
 
 
+class Program(NamedTuple):
+    """What is the same in all runs of a config, whatever their seed and pictures.
+
+    Attributes:
+      optimizer: with its learning rates for the run's number of steps.
+      shardings: a TrainState of NamedShardings.
+      step_fn: (root_key, state, batch) -> (state, metrics), compiled when first called.
+    """
+
+    optimizer: optax.GradientTransformation
+    shardings: Any
+    step_fn: Callable
+
+
 def train(
     stage: Stage,
     mesh: Mesh,
@@ -56,6 +70,7 @@ def train(
     heldout_fn: HeldoutFn | None = None,
     init_from: str | None = None,
     profile_steps: range = range(0),
+    program: Program | None = None,
 ) -> TrainState:
     """Trains a stage to its last step, resuming from the workdir's newest checkpoint.
 
@@ -71,6 +86,7 @@ def train(
       heldout_fn: all averaged parameters by decay -> metrics.
       init_from: weights that a fresh run starts with, see `warm_start.warm_start`.
       profile_steps: steps to trace, see `profile.parse_window`.
+      program: of `make_program`, for runs that share one and its compiled step.
 
     Returns:
       The state after the last step, or at the notice to stop (SIGTERM to any process).
@@ -86,9 +102,8 @@ def train(
     # Closed on errors too: what was saved and logged by then is on disk.
     with jax.set_mesh(mesh), contextlib.ExitStack() as opened:
         stop_notice = opened.enter_context(StopNotice())
-        optimizer = make_optimizer(stage.config.optimizer, settings.num_steps)
         root_key = jax.random.key(stage.config.seed)
-        shardings = state_shardings(stage, optimizer, mesh)
+        optimizer, shardings, step_fn = program or make_program(stage, mesh)
         checkpoints = open_checkpoints(
             workdir, settings.keep_checkpoints, settings.keep_every, settings.keep_best
         )
@@ -97,7 +112,6 @@ def train(
             stage, optimizer, shardings, checkpoints, workdir.local, init_from
         )
         write_config(workdir.local, stage.config)  # after a checkpoint was accepted
-        step_fn = jit_train_step(stage, optimizer, shardings, mesh)
 
         start = int(state.step)
         progress = Progress(stage.config, mesh, workdir.local, start)
@@ -153,14 +167,21 @@ def compile_step(
       encode_fn: the frozen text encoder, where batches carry tokens.
     """
     with jax.set_mesh(mesh):
-        optimizer = make_optimizer(stage.config.optimizer, stage.config.train.num_steps)
-        shardings = state_shardings(stage, optimizer, mesh)
+        optimizer, shardings, step_fn = make_program(stage, mesh)
         batch = to_global(next(batches_fn(0, 1)), mesh)
         if encode_fn:
             batch = batch._replace(text=encode_fn(batch.text))
-        step_fn = jit_train_step(stage, optimizer, shardings, mesh)
         state = abstract_state(stage, optimizer, shardings)
         step_fn.lower(jax.random.key(stage.config.seed), state, batch).compile()
+
+
+def make_program(stage: Stage, mesh: Mesh) -> Program:
+    """Returns the program of a stage's config; call it under `jax.set_mesh(mesh)`."""
+    config = stage.config
+    optimizer = make_optimizer(config.optimizer, config.train.num_steps)
+    shardings = state_shardings(stage, optimizer, mesh)
+    step_fn = jit_train_step(stage, optimizer, shardings, mesh)
+    return Program(optimizer, shardings, step_fn)
 
 
 def state_shardings(

@@ -23,7 +23,8 @@ SMALL = (  # no projection: after its bias, a and -a would no longer cancel
 
 def config_of(ablation, arm, changes=()):
     path = str(CONFIGS / ABLATIONS[ablation].config)
-    return load_config(path, [*changes, *arm.overrides])
+    overrides = [*ABLATIONS[ablation].overrides, *arm.overrides]
+    return load_config(path, [*changes, *overrides])
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

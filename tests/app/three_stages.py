@@ -16,7 +16,7 @@ from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.web import listen, make_server
 from tests.cascades import write_cascade_files
 from tests.text.tiny_bert import CONFIG
-from tests.tiny import tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_stage
 
 SIZES = (8, 16, 32)
 STEPS = (2, 4)
@@ -37,7 +37,12 @@ def write_three_stages(folder: Path, fill_params) -> list[Path]:
         "weights_path": str(folder / "encoder"),
     }
     stage = tiny_stage(
-        "sr", name="sr32", resolution=32, low_res_resolution=16, text=text
+        "sr",
+        name="sr32",
+        resolution=32,
+        low_res_resolution=16,
+        text=text,
+        network=ONE_LEVEL["sr"],
     )
     abstract = jax.eval_shape(stage.init_params, jax.random.key(0))
     write_bundle(stage, fill_params(abstract, 3), folder / "sr32")

@@ -9,7 +9,7 @@ from imagen_jax import edit
 from imagen_jax.bundle import write_bundle
 from tests.commands.command import run
 from tests.text.tiny_bert import CONFIG, write_folder
-from tests.tiny import tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_stage
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 MASK = np.zeros((16, 16), np.uint8)
@@ -27,7 +27,7 @@ def files(tmp_path_factory):
         "weights_path": str(write_folder(folder / "encoder")),
     }
     for kind in ("base", "sr"):
-        stage = tiny_stage(kind, text=text)
+        stage = tiny_stage(kind, text=text, network=ONE_LEVEL[kind])
         noise = np.random.default_rng(1)
         params = jax.tree.map(
             lambda leaf, noise=noise: 0.1 * noise.standard_normal(leaf.shape),

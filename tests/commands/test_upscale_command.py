@@ -10,7 +10,7 @@ from imagen_jax.bundle import write_bundle
 from imagen_jax.sampling.colour import colour_report
 from imagen_jax.sampling.png_text import read_png
 from tests.commands.command import run
-from tests.tiny import tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_stage
 
 PICTURE = np.random.default_rng(0).integers(60, 200, (11, 21, 3), dtype=np.uint8)
 
@@ -20,7 +20,7 @@ def files(tmp_path_factory):
     """A folder with a base and a super-resolution stage and pictures."""
     folder = tmp_path_factory.mktemp("files")
     for kind in ("base", "sr"):
-        stage = tiny_stage(kind)
+        stage = tiny_stage(kind, network=ONE_LEVEL[kind])
         noise = np.random.default_rng(1)
         params = jax.tree.map(
             lambda leaf, noise=noise: 0.1 * noise.standard_normal(leaf.shape),

@@ -28,7 +28,7 @@ def scorer() -> EmojiScorer:
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[int, np.ndarray]:
-    """Every default pair, `VARIANTS` times, at 256 and 64 pixels."""
+    """Every default pair, `VARIANTS` times, at 256, 64 and 32 pixels."""
     large = np.stack(
         [
             openmoji.compose_variant(pair, variant, "test", 256)
@@ -36,7 +36,8 @@ def pictures() -> dict[int, np.ndarray]:
             for variant in range(VARIANTS)
         ]
     )
-    return {256: large, 64: np.stack([box_downsample(p, 4) for p in large])}
+    small = {256 // n: np.stack([box_downsample(p, n) for p in large]) for n in (4, 8)}
+    return {256: large, **small}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def fade(images: np.ndarray, contrast: float) -> np.ndarray:
     return (ground + contrast * (images - ground)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("size", [32, 64, 256])
 def test_real_pictures_are_recognised(answers, wanted, size):
     ground, concept = answers[size]
     assert np.mean(ground == wanted[0]) >= 0.99
@@ -153,7 +154,7 @@ def test_a_speck_is_no_object(scorer):
     np.testing.assert_array_equal(concept, -1)
 
 
-@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("size", [32, 64, 256])
 def test_shuffled_labels_score_at_chance(answers, wanted, size):
     ground, concept = answers[size]
     order = np.random.default_rng(1)
@@ -163,7 +164,7 @@ def test_shuffled_labels_score_at_chance(answers, wanted, size):
     assert set(ground) == set(wanted[0])
 
 
-@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("size", [32, 64, 256])
 def test_different_concepts_never_match(answers, size):
     _, concept = answers[size]
     by_pair = concept.reshape(len(PAIRS), VARIANTS)
@@ -173,7 +174,7 @@ def test_different_concepts_never_match(answers, size):
                 assert not set(by_pair[i]) & set(by_pair[j])
 
 
-@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("size", [32, 64, 256])
 @pytest.mark.parametrize("sd", [0.0, 8.0])
 def test_a_plain_ground_shows_nothing(scorer, size, sd):
     colours = np.array(list(openmoji.GROUNDS.values()), np.uint8)
@@ -220,6 +221,7 @@ def test_other_sizes_and_an_empty_batch(scorer):
     assert scorer.concepts[concept[0]] == "fox"
     ground, concept = scorer.score(np.zeros((0, 64, 64, 3), np.uint8))
     assert ground.shape == concept.shape == (0,)
+    assert len(scorer.score(np.zeros((0, 32, 32, 3), np.uint8))[0]) == 0
 
 
 def test_lab_of_known_colours():

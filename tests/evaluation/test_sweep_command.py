@@ -18,7 +18,7 @@ from imagen_jax.pipeline import Pipeline
 from tests.commands.command import run as run_command
 from tests.evaluation.tiny_extractor import tiny_extractor
 from tests.text.tiny_bert import CONFIG, write_folder
-from tests.tiny import tiny_stage
+from tests.tiny import ONE_LEVEL, tiny_stage
 
 AXES = ("threshold=none,static", "guidance=2,3")
 PROMPTS = [pair.caption for pair in openmoji.pairs("default") if pair.held_out][:2]
@@ -38,8 +38,8 @@ def base(tmp_path_factory, fill_params):
     weights = str(write_folder(folder / "encoder"))
     text = {"encoder": "tiny_bert", "width": CONFIG.width, "weights_path": weights}
     sampler = {"num_steps": 1}
-    # 64 pixels is the least that the scorer of drawings takes.
-    network = {"patch_size": 8}
+    # The scorer of drawings compares at 64 pixels.
+    network = {**ONE_LEVEL["base"], "patch_size": 8}
     stage = tiny_stage(
         "base", resolution=64, network=network, text=text, sampler=sampler
     )

@@ -14,14 +14,14 @@ from imagen_jax.sampling.cascade import (
     sample_cascade,
 )
 from imagen_jax.sampling.sampler import Sampler
-from tests.tiny import tiny_stage, tiny_text
+from tests.tiny import ONE_LEVEL, tiny_stage, tiny_text
 
 
 @pytest.fixture(scope="module")
 def stages(fill_params):
     result = []
     for kind in ("base", "sr"):
-        stage = tiny_stage(kind)
+        stage = tiny_stage(kind, network=ONE_LEVEL[kind])
         params = fill_params(jax.eval_shape(stage.init_params, jax.random.key(0)), 1)
         result.append(CascadeStage(Sampler(stage), params))
     return result

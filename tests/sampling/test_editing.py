@@ -18,7 +18,7 @@ from imagen_jax.sampling.editing import (
     fit_picture,
 )
 from imagen_jax.sampling.sampler import Sampler
-from tests.tiny import tiny_stage, tiny_text
+from tests.tiny import ONE_LEVEL, tiny_stage, tiny_text
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ MIX = (np.array([7, 7, 7]), np.array([0.0, 0.5, 1.0], np.float32))
 def stages(fill_params):
     result = []
     for kind in ("base", "sr"):
-        stage = tiny_stage(kind)
+        stage = tiny_stage(kind, network=ONE_LEVEL[kind])
         params = fill_params(jax.eval_shape(stage.init_params, jax.random.key(0)), 1)
         result.append(CascadeStage(Sampler(stage), params))
     return result

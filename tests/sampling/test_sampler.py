@@ -11,19 +11,19 @@ from imagen_jax.diffusion.spacing import karras
 from imagen_jax.errors import UserError
 from imagen_jax.interfaces import TextEmbeddings
 from imagen_jax.sampling.sampler import Sampler, sampling_params
-from tests.tiny import TOKENS, WIDTH, tiny_stage, tiny_text
+from tests.tiny import ONE_LEVEL, TOKENS, WIDTH, tiny_stage, tiny_text
 
 
 @pytest.fixture(scope="module")
 def base(fill_params):
-    stage = tiny_stage()
+    stage = tiny_stage(network=ONE_LEVEL["base"])
     params = fill_params(jax.eval_shape(stage.init_params, jax.random.key(0)), 0)
     return Sampler(stage), params
 
 
 @pytest.fixture(scope="module")
 def sr(fill_params):
-    stage = tiny_stage("sr", sampler={"guidance_weight": 2.0})
+    stage = tiny_stage("sr", network=ONE_LEVEL["sr"], sampler={"guidance_weight": 2.0})
     params = fill_params(jax.eval_shape(stage.init_params, jax.random.key(0)), 0)
     return Sampler(stage), params
 

@@ -10,7 +10,7 @@ from imagen_jax.errors import UserError
 from imagen_jax.sampling.noise import FIRST_STEP, field_noise_of
 from imagen_jax.sampling.sampler import Sampler
 from imagen_jax.sampling.tiling import Tiling, tiled, upscale_picture
-from tests.tiny import tiny_stage, tiny_text
+from tests.tiny import ONE_LEVEL, tiny_stage, tiny_text
 
 TILE, SCALE, OVERLAP = 16, 4, 4
 SIZES = [(16, 16), (17, 40), (64, 23), (29, 53), (5, 60), (7, 9)]
@@ -125,7 +125,7 @@ def test_tiles_cut_their_noise_from_one_field():
 
 @pytest.fixture(scope="module")
 def sr(fill_params):
-    stage = tiny_stage("sr")
+    stage = tiny_stage("sr", network=ONE_LEVEL["sr"])
     params = fill_params(jax.eval_shape(stage.init_params, jax.random.key(0)), 0)
     return Sampler(stage), params
 

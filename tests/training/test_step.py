@@ -77,7 +77,10 @@ def test_bfloat16_computes_and_float32_is_kept():
 
 
 def test_loss_falls_on_one_batch():
-    stage = tiny_stage(optimizer={"learning_rate": 1e-2, "warmup_steps": 1})
+    stage = tiny_stage(
+        network=ONE_LEVEL["base"],
+        optimizer={"learning_rate": 1e-2, "warmup_steps": 1},
+    )
     optimizer = make_optimizer(stage.config.optimizer, 100)
     state = init_state(stage, optimizer, jax.random.key(0))
     step_fn = jax.jit(functools.partial(train_step, stage, optimizer))
@@ -143,7 +146,7 @@ def test_t09_low_res_is_made_from_normalised_pictures():
 
 
 def test_non_finite_update_is_undone_and_counted():
-    stage = tiny_stage()
+    stage = tiny_stage(network=ONE_LEVEL["base"])
     optimizer = make_optimizer(stage.config.optimizer, 100)
     state = init_state(stage, optimizer, jax.random.key(0))
     step_fn = jax.jit(functools.partial(train_step, stage, optimizer))
