@@ -20,7 +20,9 @@ from imagen_jax.planning.topology import find_slice
 from imagen_jax.stage import build_stage
 from imagen_jax.training.loop import state_shardings
 from imagen_jax.training.optimizer import make_optimizer
-from tests.tiny import tiny_config
+from tests.tiny import ONE_LEVEL, tiny_config
+
+ONE = ONE_LEVEL["base"]  # tracing takes half the time
 
 
 def of(config, num_chips=8):
@@ -71,7 +73,7 @@ def test_adam_has_two_moments_and_an_average_per_decay():
 
 
 def test_activations_grow_with_the_pictures_and_not_with_the_chips():
-    config = tiny_config(train={"batch_size": 64})
+    config = tiny_config(network=ONE, train={"batch_size": 64})
     small, large = of(config), of(with_(config, "train", batch_size=128))
     assert large.activations > 1.5 * small.activations
     assert of(with_(config, "train", batch_size=128), 16) == small
@@ -83,7 +85,7 @@ def test_activations_grow_with_the_pictures_and_not_with_the_chips():
 )
 def test_what_saves_memory_is_seen_to(group, fields):
     config = tiny_config(
-        network={"num_res_blocks": [3, 3]}, resolution=32, train={"batch_size": 64}
+        network={**ONE, "num_res_blocks": [3]}, resolution=32, train={"batch_size": 64}
     )
     saved = of(with_(config, group, **fields))
     assert saved.activations < 0.8 * of(config).activations
@@ -123,7 +125,7 @@ def test_the_store_of_the_readme():
 
 
 def test_model_flops_do_not_count_what_is_recomputed():
-    config = tiny_config()
+    config = tiny_config(network=ONE)
     mesh = memory.abstract_mesh(config, 8)
     plain = estimate_training(config, mesh)
     remat = estimate_training(with_(config, "network", remat=True), mesh)

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from imagen_jax.errors import UserError
 from imagen_jax.parallel.mesh import make_mesh
 from imagen_jax.parallel.sharding import constrain_batch
 from imagen_jax.stage import build_stage
-from imagen_jax.training.loop import train
+from imagen_jax.training.loop import make_program, train
 from tests.tiny import ONE_LEVEL, tiny_batch, tiny_config
 
 
@@ -44,9 +45,17 @@ def run(
                 action()
             yield tiny_batch(stage, seed=k)
 
-    mesh = make_mesh(config.mesh)
-    state = train(stage, mesh, batches, workdir, preview_fn=preview_fn)
+    mesh, program = shared(config)
+    state = train(stage, mesh, batches, workdir, preview_fn=preview_fn, program=program)
     return jax.device_get(state)
+
+
+@functools.cache
+def shared(config):
+    """The mesh and program of a config: runs of this module trace and read it once."""
+    mesh = make_mesh(config.mesh)
+    with jax.set_mesh(mesh):
+        return mesh, make_program(build_stage(config, constrain=constrain_batch), mesh)
 
 
 def assert_equal_bitwise(a, b):

@@ -34,9 +34,9 @@ def single_device_losses(stage, steps=STEPS):
 @pytest.mark.parametrize("kind", ["base", "sr"])
 @pytest.mark.parametrize("unroll", [True, False])
 def test_microbatched_equals_whole(kind, unroll, fill_params):
-    whole = tiny_stage(kind)
+    whole = tiny_stage(kind, network=ONE_LEVEL[kind])
     parts = build_stage(
-        tiny_config(kind, train={"microbatches": 4}),
+        tiny_config(kind, network=ONE_LEVEL[kind], train={"microbatches": 4}),
         platform="cpu" if unroll else "tpu",
     )
     params = fill_params(jax.eval_shape(whole.init_params, jax.random.key(0)), 0)
@@ -55,8 +55,11 @@ def test_microbatched_equals_whole(kind, unroll, fill_params):
 
 
 def test_microbatched_losses_equal_over_20_steps():
-    whole, _ = single_device_losses(tiny_stage())
-    parts, _ = single_device_losses(tiny_stage(train={"microbatches": 2}))
+    network = ONE_LEVEL["base"]
+    whole, _ = single_device_losses(tiny_stage(network=network))
+    parts, _ = single_device_losses(
+        tiny_stage(network=network, train={"microbatches": 2})
+    )
     np.testing.assert_allclose(parts, whole, rtol=1e-4)
 
 
