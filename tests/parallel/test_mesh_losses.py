@@ -83,6 +83,9 @@ def whole_networks_on_one_device(kind):
         ("base", (2, 2, 2)),
         ("sr", (2, 2, 2)),
         ("sr", (2, 4, 1)),
+        pytest.param("base", (2, 4, 1), marks=pytest.mark.slow),
+        pytest.param("base", (8, 1, 1), marks=pytest.mark.slow),
+        pytest.param("sr", (4, 1, 2), marks=pytest.mark.slow),
     ],
     ids=str,
 )
