@@ -8,14 +8,13 @@ IMAGEN_JAX_TEST_GPU=1 leaves the platform to JAX and runs the tests marked `gpu`
 import gc
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -50,16 +49,6 @@ LONGEST = (
     "test_doctor_command",
 )
 
-# They trace whole networks again and again, a third slower where types are checked; the
-# tests of models, training and sampling check the types of what they trace.
-TYPES_UNCHECKED = (
-    "parallel/test_golden.py",
-    "parallel/test_mesh_losses.py",
-    "planning/test_memory.py",
-    "planning/test_plan_command.py",
-    "training/test_health_facts.py",
-)
-
 hypothesis.settings.register_profile(
     "imagen_jax", deadline=None, derandomize=True, max_examples=50
 )
@@ -92,15 +81,6 @@ def pytest_collection_finish() -> None:
     """Keeps what imports have made out of every later garbage collection."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _types_checked(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Turns the checks of pyproject.toml's jaxtyping-packages off for some modules."""
-    name = request.path.relative_to(ROOT / "tests").as_posix()
-    jaxtyping.config.update("jaxtyping_disable", name in TYPES_UNCHECKED)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
