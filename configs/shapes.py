@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "num_res_blocks": [1, 2],
                 "attention": [False, True],
                 "head_dim": 24,
-                "text_proj_width": 96,
+                "text_proj_width": 192,
                 "patch_size": 4,
                 "dtype": "float32",
             },
@@ -49,7 +49,7 @@ def get_config() -> ml_collections.ConfigDict:
             },
             "train": {
                 "batch_size": 32,
-                "num_steps": 8000,
+                "num_steps": 6800,
                 "ema_decays": [0.995],
                 "log_every": 20,
                 "checkpoint_every": 500,
