@@ -1,4 +1,4 @@
-r"""The shapes model: text -> 64 x 64 scenes of shapes, for two cores and some 45 minutes.
+r"""The shapes model: text -> 64 x 64 scenes of shapes, for two cores and about 45 min.
 
     ./launch/shapes.sh                       (which runs the line below)
     python -m imagen_jax.train --config=configs/shapes.py --workdir=DIR \
