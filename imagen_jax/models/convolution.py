@@ -1,25 +1,35 @@
 """The square convolution of both networks, with ways of its own on CPUs.
 
-XLA's convolutions are as fast as a CPU allows except in two cases, for which a
-program that is compiled for CPUs has matrix products instead, of the same sums:
+A program that is compiled for CPUs has matrix products instead of XLA's convolutions
+where they are faster:
 
-- The gradient of the kernel runs at a third of the speed of a matrix product:
-  `kernel_gradient_by_rows` (benchmarks/kernel_gradient.py times both).
-- bfloat16 is computed in float32, where matrix products use a CPU's bfloat16
-  instructions: `convolve_by_rows`, for channels enough to pay for its copies.
+- 3 x 3, for channels enough to pay for the changes of basis: `convolution_by_tiles`, in
+  4 / 9 of the multiplications. In float32 also for bfloat16, as XLA's convolutions are.
+- bfloat16 with more channels, but for the gradient of the kernel: `convolve_by_rows`,
+  for matrix products use a CPU's bfloat16 instructions.
+- The gradient of all other kernels of 3 x 3 and wider, which XLA computes at a third of
+  the speed of a matrix product: `kernel_gradient_by_rows`.
 
-On a TPU or GPU, and wherever the kernel is not 3 x 3 or wider or has a stride, XLA's
-own is used.
+benchmarks/layers.py and benchmarks/kernel_gradient.py time them. On a TPU or GPU, and
+wherever there is a stride, XLA's own is used.
 """
 
 import functools
-import math
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from imagen_jax.models.chunks import Chunks, in_parts
+from imagen_jax.models.convolution_by_tiles import (
+    convolve_by_tiles,
+    input_gradient_by_tiles,
+    kernel_gradient_by_tiles,
+    pays_by_tiles,
+)
 
 # Pixels whose products are taken at once: small enough that they stay in the cache.
 _CHUNK_PIXELS = 512
@@ -36,9 +46,7 @@ def convolve(
 
 def _convolve(x: Array, kernel: Array, stride: int) -> Array:
     by_xla = functools.partial(_convolve_by_xla, stride=stride)
-    if not _pays_by_rows(x, kernel, stride):
-        return by_xla(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=convolve_by_rows, default=by_xla)
+    return _on_cpus(_own_forms(x, kernel, stride).value, by_xla, x, kernel)
 
 
 def _convolve_by_xla(x: Array, kernel: Array, stride: int) -> Array:
@@ -51,14 +59,42 @@ def _convolve_by_xla(x: Array, kernel: Array, stride: int) -> Array:
     )
 
 
-def _is_plain(size: int, stride: int) -> bool:
-    return stride == 1 and size >= 3 and size % 2 == 1
+def _on_cpus(
+    own: Callable[..., Array] | None, by_xla: Callable[..., Array], *arguments: Array
+) -> Array:
+    """Returns the result of `own` where the program is compiled for a CPU."""
+    if own is None:
+        return by_xla(*arguments)
+    return lax.platform_dependent(*arguments, cpu=own, default=by_xla)
 
 
-def _pays_by_rows(x: Array, kernel: Array, stride: int) -> bool:
-    size, _, *channels = kernel.shape
-    is_wide = min(channels) >= _CHANNELS_BY_ROWS
-    return x.dtype == jnp.bfloat16 and is_wide and _is_plain(size, stride)
+class _OwnForms(NamedTuple):
+    """What is compiled for CPUs; None where it is XLA's own.
+
+    Attributes:
+      value: (x, kernel) -> convolution.
+      input_gradient: (grad, kernel) -> gradient of x.
+      kernel_gradient: (x, grad) -> gradient of the kernel.
+    """
+
+    value: Callable[[Array, Array], Array] | None = None
+    input_gradient: Callable[[Array, Array], Array] | None = None
+    kernel_gradient: Callable[[Array, Array], Array] | None = None
+
+
+def _own_forms(x: Array, kernel: Array, stride: int) -> _OwnForms:
+    size, narrow = kernel.shape[0], min(kernel.shape[2:])
+    if stride > 1 or size < 3 or size % 2 == 0:
+        return _OwnForms()
+    in_tiles = size == 3 and pays_by_tiles(x.shape, kernel.shape)
+    kernel_gradient = functools.partial(kernel_gradient_by_rows, size=size)
+    if in_tiles:
+        kernel_gradient = kernel_gradient_by_tiles
+    if x.dtype == jnp.bfloat16 and narrow >= _CHANNELS_BY_ROWS:
+        return _OwnForms(convolve_by_rows, input_gradient_by_rows, kernel_gradient)
+    if in_tiles:
+        return _OwnForms(convolve_by_tiles, input_gradient_by_tiles, kernel_gradient)
+    return _OwnForms(kernel_gradient=kernel_gradient)
 
 
 def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple]:
@@ -67,25 +103,19 @@ def _forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple]:
 
 def _backward(stride: int, saved: tuple, grad: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    size = kernel.shape[0]
+    own = _own_forms(x, kernel, stride)
 
     def dx_by_xla(grad: Array, kernel: Array) -> Array:
         convolve = functools.partial(_convolve_by_xla, kernel=kernel, stride=stride)
         return jax.linear_transpose(convolve, x)(grad)[0]
 
-    def dx_by_rows(grad: Array, kernel: Array) -> Array:
-        return convolve_by_rows(grad, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
-
-    if _pays_by_rows(x, kernel, stride):
-        dx = lax.platform_dependent(grad, kernel, cpu=dx_by_rows, default=dx_by_xla)
-    else:
-        dx = dx_by_xla(grad, kernel)
-
-    by_xla = functools.partial(kernel_gradient_by_xla, size=size, stride=stride)
-    if not _is_plain(size, stride):
-        return dx, by_xla(x, grad)
-    by_rows = functools.partial(kernel_gradient_by_rows, size=size)
-    return dx, lax.platform_dependent(x, grad, cpu=by_rows, default=by_xla)
+    by_xla = functools.partial(
+        kernel_gradient_by_xla, size=kernel.shape[0], stride=stride
+    )
+    return (
+        _on_cpus(own.input_gradient, dx_by_xla, grad, kernel),
+        _on_cpus(own.kernel_gradient, by_xla, x, grad),
+    )
 
 
 _with_own_gradient = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
@@ -101,7 +131,7 @@ def convolve_by_rows(
     channels and are multiplied once by the kernel, whose k rows lie side by side as
     outputs; these are added, each from the row above the one before.
     """
-    parts = _in_parts(x)
+    parts = in_parts(x)
     y = jax.vmap(functools.partial(_convolve_chunks, kernel=kernel))(parts)
     return y.reshape(*x.shape[:3], kernel.shape[-1])
 
@@ -109,7 +139,7 @@ def convolve_by_rows(
 def _convolve_chunks(x: Array, kernel: Array) -> Float[Array, "b h w d"]:
     b, h, w, c = x.shape
     size, d = kernel.shape[0], kernel.shape[-1]
-    chunks = _Chunks.of(x.shape, _CHUNK_PIXELS_BFLOAT16, size)
+    chunks = Chunks.of(x.shape, _CHUNK_PIXELS_BFLOAT16, size)
     x = chunks.padded(x)
     # [k, k, c, d] as a matrix from horizontal shift and c to vertical shift and d.
     matrix = kernel.transpose(1, 2, 0, 3).reshape(size * c, size * d)
@@ -126,6 +156,13 @@ def _convolve_chunks(x: Array, kernel: Array) -> Float[Array, "b h w d"]:
         return total.astype(x.dtype)
 
     return lax.map(of_chunk, jnp.arange(chunks.count)).reshape(b, h, w, d)
+
+
+def input_gradient_by_rows(
+    grad: Float[Array, "b h w d"], kernel: Float[Array, "k k c d"]
+) -> Float[Array, "b h w c"]:
+    """Returns the gradient of what was convolved, from that of the output."""
+    return convolve_by_rows(grad, kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
 def kernel_gradient_by_xla(
@@ -152,7 +189,7 @@ def kernel_gradient_by_rows(
       size: side of the kernel, odd.
     """
     sums = jax.vmap(functools.partial(_sum_of_chunks, size=size))(
-        _in_parts(x), _in_parts(grad)
+        in_parts(x), in_parts(grad)
     )
     c, d = x.shape[-1], grad.shape[-1]
     kernel = sums.sum(axis=0).reshape(size, d, size, c).transpose(0, 2, 3, 1)
@@ -164,11 +201,14 @@ def _sum_of_chunks(
 ) -> Float[Array, "k d kc"]:
     """Returns the gradient as [vertical shift, out, horizontal shift and in]."""
     c, d = x.shape[-1], grad.shape[-1]
-    chunks = _Chunks.of(x.shape, _CHUNK_PIXELS, size)
+    chunks = Chunks.of(x.shape, _CHUNK_PIXELS, size)
     x = chunks.padded(x)
 
     def add_chunk(total: Array, chunk: Array) -> tuple[Array, None]:
-        shifted, grad_chunk = chunks.shifted(x, chunk), chunks.cut(grad, chunk)
+        shifted, grad_chunk = (
+            chunks.shifted(x, chunk),
+            chunks.cut(grad, chunk),
+        )
         # Barriers, or XLA computes both again inside each product, element by element.
         shifted, grad_chunk = lax.optimization_barrier(
             (shifted, grad_chunk.reshape(-1, d).T)
@@ -186,64 +226,3 @@ def _sum_of_chunks(
     zeros = jnp.zeros((size, d, size * c), jnp.float32)
     total, _ = lax.scan(add_chunk, zeros, jnp.arange(chunks.count))
     return total
-
-
-def _in_parts(x: Float[Array, "b h w c"]) -> Float[Array, "p b2 h w c"]:
-    """Returns x with an axis of devices that may hold a part of the batch each.
-
-    Chunks are taken of each part, so no device needs what another one holds.
-    """
-    parts = math.gcd(x.shape[0], jax.device_count())
-    return x.reshape(parts, -1, *x.shape[1:])
-
-
-class _Chunks(NamedTuple):
-    """Runs of whole rows, or of whole pictures, that a map is cut into.
-
-    Attributes:
-      pictures: of a chunk.
-      rows: of each of them.
-      high: chunks over the height of a picture.
-      count: chunks in all.
-      size: side of the kernel.
-    """
-
-    pictures: int
-    rows: int
-    high: int
-    count: int
-    size: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], pixels: int, size: int) -> "_Chunks":
-        """Returns chunks of at most `pixels`, and of one row at least."""
-        b, h, w, _ = shape
-        rows = _largest_divisor(h, pixels // w)
-        pictures = _largest_divisor(b, pixels // (h * w)) if rows == h else 1
-        return cls(pictures, rows, h // rows, b * h // (pictures * rows), size)
-
-    def padded(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h3 w3 c"]:
-        """Returns x as `shifted` takes it."""
-        pad = self.size // 2
-        return jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
-    def cut(
-        self, x: Float[Array, "b h w c"], chunk: Array, more: int = 0
-    ) -> Float[Array, "p r w c"]:
-        """Returns a chunk, with `more` rows below."""
-        start = (chunk // self.high * self.pictures, chunk % self.high * self.rows)
-        sizes = (self.pictures, self.rows + more, *x.shape[2:])
-        return lax.dynamic_slice(x, (*start, 0, 0), sizes)
-
-    def shifted(
-        self, x: Float[Array, "b h3 w3 c"], chunk: Array
-    ) -> Float[Array, "p r2 w kc"]:
-        """Returns a chunk of a padded map, its horizontal shifts side by side."""
-        cut = self.cut(x, chunk, more=self.size - 1)
-        w = x.shape[2] - self.size + 1
-        return jnp.concatenate([cut[:, :, j : j + w] for j in range(self.size)], -1)
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    """Returns the largest divisor of `number` that is at most max(limit, 1)."""
-    return max(n for n in range(1, max(min(number, limit), 1) + 1) if number % n == 0)

@@ -50,6 +50,9 @@ _RARE_COLOURS = ("purple", "orange")  # never trained on four at a time
 # Of the proposals of each kind; those of relations are refused most, as two things
 # must keep to the rules: a sixth of the training scenes are relations.
 _KIND_SHARES = (0.3, 0.2, 0.3, 0.2)
+# Of the proposals of training without a star: stars are the hardest to draw, and a
+# model that draws all else draws them worst (docs/shapes.md).
+_STARLESS_KEPT = 0.5
 
 
 class Scene(NamedTuple):
@@ -173,7 +176,10 @@ def draw_scene(seed: int, index: int, split: str, kind: str | None = None) -> Sc
         scene = _propose(rng, kind or str(rng.choice(KINDS, p=_KIND_SHARES)))
         if not _is_sound(scene) or held_out(scene) != wanted:
             continue
-        if split != "binding" or held_out(swap(scene)) == wanted:
+        if split == "binding" and held_out(swap(scene)) != wanted:
+            continue
+        has_star = any(shape == "star" for _, shape in scene.things)
+        if split != "train" or has_star or rng.random() < _STARLESS_KEPT:
             return scene
 
 

@@ -128,6 +128,17 @@ def test_swapped_scenes_are_held_out_together():
         assert swap(swap(scene)) == scene
 
 
+def test_training_shows_more_stars_than_tests_do():
+    """A star is drawn in 1 of 4 single things, and in training in 2 of 5."""
+
+    def share(split):
+        drawn = [draw_scene(0, i, split, "single") for i in range(1000)]
+        return np.mean([scene.things[0][1] == "star" for scene in drawn])
+
+    assert share("train") == pytest.approx(0.4, abs=0.05)
+    assert share("seen") == pytest.approx(0.25, abs=0.05)
+
+
 def test_draws_are_a_function_of_seed_and_index():
     assert scenes("train") == scenes("train")
     assert draw_scene(0, 7, "train") != draw_scene(1, 7, "train")
