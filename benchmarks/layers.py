@@ -96,9 +96,17 @@ def products() -> Iterator[Case]:
 
 
 def convolutions() -> Iterator[Case]:
-    """Yields 3 x 3 convolutions, wide ones in bfloat16."""
+    """Yields 3 x 3 convolutions, wide ones in bfloat16 too."""
+    cases = [
+        ((16, 16, 16), 48, 48, "float32"),
+        ((16, 16, 16), 96, 96, "float32"),
+        ((16, 8, 8), 96, 96, "float32"),
+        ((8, 64, 64), 64, 64, "float32"),
+    ]
     for side, c, d in ((32, 128, 128), (16, 384, 192), (8, 256, 256)):
-        kernel = (normal(3, 3, c, d) / 50).astype("bfloat16")
+        cases += [((8, side, side), c, d, dtype) for dtype in ("float32", "bfloat16")]
+    for size, c, d, dtype in cases:
+        kernel = (normal(3, 3, c, d) / 50).astype(dtype)
 
         def plain(x, kernel=kernel):
             numbers = ("NHWC", "HWIO", "NHWC")
@@ -106,9 +114,9 @@ def convolutions() -> Iterator[Case]:
                 x, kernel, (1, 1), "SAME", dimension_numbers=numbers
             )
 
-        about = {"layer": "convolution", "shape": (8, side, c, d), "dtype": "bfloat16"}
+        about = {"layer": "convolution", "shape": (*size, c, d), "dtype": dtype}
         ours = functools.partial(convolve, kernel=kernel)
-        yield about, ours, plain, [normal(8, side, side, c).astype("bfloat16")]
+        yield about, ours, plain, [normal(*size, c).astype(dtype)]
 
 
 def normal(*shape: int) -> jax.Array:

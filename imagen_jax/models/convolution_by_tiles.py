@@ -58,9 +58,8 @@ def input_gradient_by_tiles(
 
 
 def _changed(kernel: Array, basis: np.ndarray) -> Float[Array, "16 c d"]:
-    c, d = kernel.shape[2:]
-    kernel = kernel.astype(jnp.float32)
-    return (basis @ kernel.reshape(9, c * d)).reshape(16, c, d)
+    kernel = kernel.astype(jnp.float32).reshape(9, *kernel.shape[2:])
+    return jnp.tensordot(basis, kernel, 1)
 
 
 def _sum_over_channels(
@@ -95,13 +94,15 @@ def kernel_gradient_by_tiles(
 
     def add_pictures(total: Array, pictures: tuple[Array, Array]):
         x, grad = pictures
-        tiles = lax.optimization_barrier((_input_tiles(x), _gradient_tiles(grad)))
-        return total + _place_by_place(*tiles, (1, 1)), None
+        tiles, grads = lax.optimization_barrier(
+            (_input_tiles(x), _gradient_tiles(grad))
+        )
+        return total + _place_by_place(tiles, grads, (1, 1)), None
 
     def of_part(x: Array, grad: Array) -> Array:
         zeros = jnp.zeros((16, c, d), jnp.float32)
         total, _ = lax.scan(add_pictures, zeros, (_chunks(x), _chunks(grad)))
-        return _KERNEL_BASIS.T @ total.reshape(16, c * d)
+        return jnp.tensordot(_KERNEL_BASIS.T, total, 1)
 
     of_parts = jax.vmap(of_part)(in_parts(x), in_parts(grad))
     return of_parts.sum(axis=0).reshape(3, 3, c, d).astype(x.dtype)
