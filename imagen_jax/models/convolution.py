@@ -205,10 +205,7 @@ def _sum_of_chunks(
     x = chunks.padded(x)
 
     def add_chunk(total: Array, chunk: Array) -> tuple[Array, None]:
-        shifted, grad_chunk = (
-            chunks.shifted(x, chunk),
-            chunks.cut(grad, chunk),
-        )
+        shifted, grad_chunk = chunks.shifted(x, chunk), chunks.cut(grad, chunk)
         # Barriers, or XLA computes both again inside each product, element by element.
         shifted, grad_chunk = lax.optimization_barrier(
             (shifted, grad_chunk.reshape(-1, d).T)

@@ -193,6 +193,7 @@ def test_sharded_batch_is_summed_once_over_the_devices(split, channels):
 
     compiled = gradient.lower(x, kernel, weights).compile()
     text = compiled.as_text()
+    assert text.count(" all-reduce(") == 1
     (reduced,) = re.findall(r" = \S*\[([0-9,]*)\]\S* all-reduce\(", text)
     assert math.prod(map(int, reduced.split(","))) == kernel.size
     assert "all-gather" not in text

@@ -50,8 +50,8 @@ _RARE_COLOURS = ("purple", "orange")  # never trained on four at a time
 # Of the proposals of each kind; those of relations are refused most, as two things
 # must keep to the rules: a sixth of the training scenes are relations.
 _KIND_SHARES = (0.3, 0.2, 0.3, 0.2)
-# Of the proposals of training without a star: stars are the hardest to draw, and a
-# model that draws all else draws them worst (docs/shapes.md).
+# Of the proposals of training without a star: nearly all single things that a model
+# draws wrong are stars (docs/shapes.md).
 _STARLESS_KEPT = 0.5
 
 
