@@ -25,7 +25,7 @@ _CHUNK_PIXELS = 512
 # With fewer channels, in or out, or more numbers in a picture, the changes of basis
 # cost more than is won.
 _FEWEST_CHANNELS = 32
-_LARGEST_PICTURE = 2**18
+_LARGEST_PICTURE = 2**17
 _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _KERNEL_BASIS = np.kron(_G, _G)  # of a kernel that is flattened, [16 9]
 
