@@ -4,6 +4,8 @@
 # PYTHON to its interpreter. The environment is the active virtual environment, else
 # .venv in the repository, made when missing. A second call with nothing changed costs
 # no time: a stamp in the environment tells what was installed.
+#
+# `use_this_host`, after it, is for scripts that train and sample on this machine.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -89,4 +91,25 @@ install_extras() {
   fi
   pip_install --editable ".[$extras]"
   echo "$want" >"$stamp"
+}
+
+# On the CPU unless JAX_PLATFORMS says otherwise; compiled programs stay in ROOT.
+use_this_host() {
+  export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+  export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}
+  if [[ $JAX_PLATFORMS == cpu && -z ${LD_PRELOAD:-} ]]; then
+    prefer_jemalloc
+  fi
+}
+
+# Where the system has jemalloc, commands keep freed memory by it, not by glibc (see
+# imagen_jax/host_memory.py): their threads then do not wait for one another.
+prefer_jemalloc() {
+  local library
+  library=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null |
+    awk '/libjemalloc\.so\.2 / && !found {found = $NF} END {print found}') || true
+  # A library of another architecture would be ignored with a message.
+  [[ -n $library && -z $(LD_PRELOAD=$library "$PYTHON" -c "" 2>&1) ]] || return 0
+  export LD_PRELOAD=$library
+  export MALLOC_CONF=${MALLOC_CONF:-retain:true,dirty_decay_ms:-1,muzzy_decay_ms:-1}
 }

@@ -43,10 +43,9 @@ for argument in "$@"; do
 done
 
 install_extras quickstart
+use_this_host
 cd "$ROOT"
 mkdir -p "$run"
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}
 
 command() {
   "$PYTHON" -m "imagen_jax.$1" "${@:2}"

@@ -68,9 +68,8 @@ if ! mkdir -p "$run" 2>/dev/null || [[ ! -w $run ]]; then
 fi
 
 install_extras quickstart
+use_this_host
 cd "$ROOT"
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$ROOT/.cache/jax}
 
 command() {
   "$PYTHON" -m "imagen_jax.$1" "${@:2}"
