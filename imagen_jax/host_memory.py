@@ -12,7 +12,8 @@ from pathlib import Path
 
 _DEVICES = Path("/dev")
 _ACCELERATORS = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")  # there
-# Of glibc's malloc.h. One arena, since only the first can keep large blocks.
+# Of glibc's malloc.h. One arena, since only the first can keep large blocks; threads
+# then wait for its lock, and launch/environment.sh prefers jemalloc for that reason.
 _ARENA_MAX, _MMAP_MAX, _TRIM_THRESHOLD = -8, -4, -1
 _KEEPING = ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
 
